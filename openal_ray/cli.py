@@ -1,0 +1,212 @@
+"""The command line `openal-ray`."""
+
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from openal_ray import __version__, config, doctor, runs
+from openal_ray.data import catalogue as data_catalogue
+from openal_ray.errors import UserError
+from openal_ray.openal.keys import translate
+from openal_ray.pool import AnswersPending
+from openal_ray.progress import ProgressLine
+from openal_ray.reports import comparison, curves, html, tables
+from openal_ray.run_folder import runs_in
+from openal_ray.run_folder import status as run_status
+from openal_ray.strategies import catalogue
+
+DONE, INTERNAL, BAD_INPUT, WAITING, INTERRUPTED = 0, 1, 2, 3, 130
+out, err = Console(), Console(stderr=True)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+verbose_option = click.option("-v", "--verbose", is_flag=True, help="Show everything, Ray's own output included.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__)
+def cli() -> None:
+    """Active learning for image classification, from a laptop to a Ray cluster.
+
+    \b
+    openal-ray run configs/digits.yaml strategy=margin seed=0 out=runs/margin
+    openal-ray run configs/quickstart.yaml       several strategies and seeds, compared
+    openal-ray resume runs/margin                go on after a crash, a Ctrl-C, or new labels
+    openal-ray strategies badge                  what a strategy needs, costs and does
+
+    Exit codes: 0 done, 1 a bug, 2 bad input, 3 waiting for people to label, 130 interrupted.
+    """
+
+
+@cli.command()
+@click.argument("configuration", type=click.Path(path_type=Path))
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@json_option
+@verbose_option
+def run(configuration: Path, overrides: Sequence[str], as_json: bool, verbose: bool) -> None:
+    """Run the experiment that a YAML file describes.
+
+    Any key can be set on the command line: strategy=badge, budget.n_query=50, train.epochs=20, shards=4. A strategy
+    with parameters: strategy=margin strategy.some_parameter=1. Several strategies or seeds, separated by commas, are
+    run one after the other and compared. Without a strategy, all labels are used (supervised reference). OpenAL's
+    keys (AL.n_start=…, DATASET.name=…) are understood.
+    """
+    _logs(verbose)
+    values, lines = translate(config.override(config.read_file(configuration), overrides))
+    for line in lines:
+        err.print(line, highlight=False, markup=False)
+    configurations = runs.expand(values)
+    with ProgressLine(err, len(configurations)) as progress:
+        finished = runs.run_all(configurations, listener=progress)
+    _show([each.folder for each in finished], runs.common_folder(configurations), as_json)
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@json_option
+@verbose_option
+def resume(folder: Path, as_json: bool, verbose: bool) -> None:
+    """Go on with a run, or with all runs in a folder, as if they had never stopped."""
+    _logs(verbose)
+    folders = runs_in(folder)
+    with ProgressLine(err, len(folders)) as progress:
+        finished = runs.resume_all(folders, listener=progress)
+    _show([each.folder for each in finished], folder, as_json)
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@json_option
+def status(folder: Path, as_json: bool) -> None:
+    """Say how far a run is: rounds, labels, accuracy, and what it waits for."""
+    found = [run_status(each) for each in runs_in(folder)]
+    if as_json:
+        _print_json(found)
+        return
+    for each in found:
+        out.print(f"[bold]{each.pop('folder')}[/]: {each.pop('state')}")
+        for key, value in each.items():
+            out.print(f"  {key}: {value}", highlight=False)
+
+
+@cli.command()
+@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
+@click.option("--out", "target", type=click.Path(path_type=Path), help="Where report.html goes.")
+@json_option
+def report(folders: Sequence[Path], target: Path | None, as_json: bool) -> None:
+    """Compare runs: a table here, figures and report.html on disk."""
+    _show(folders, target or folders[0], as_json)
+
+
+@cli.command()
+@click.argument("name", required=False)
+@json_option
+def strategies(name: str | None, as_json: bool) -> None:
+    """List the strategies, or print all there is to know about one."""
+    facts = [entry.facts() for entry in ([catalogue.find(name)] if name else catalogue.ENTRIES)]
+    if as_json:
+        _print_json(facts)
+    elif name:
+        _print_facts(facts[0])
+    else:
+        _print_table(facts, ("name", "family", "needs", "paper", "aliases"))
+
+
+@cli.command()
+@click.argument("name", required=False)
+@json_option
+def datasets(name: str | None, as_json: bool) -> None:
+    """List the data sets, or print all there is to know about one."""
+    facts = [source.facts() for source in ([data_catalogue.find(name)[0]] if name else data_catalogue.DATASETS.values())]
+    if as_json:
+        _print_json(facts)
+    elif name:
+        _print_facts(facts[0])
+    else:
+        _print_table(facts, ("name", "n_classes", "size", "channels", "licence", "aliases"))
+
+
+@cli.command("doctor")
+@click.argument("data", required=False)
+@click.option("--no-ray", is_flag=True, help="Do not start Ray.")
+@json_option
+def doctor_command(data: str | None, no_ray: bool, as_json: bool) -> None:
+    """Check this machine: versions, Ray, GPUs, memory, disk; and with DATA, every image of a data set or manifest."""
+    findings = doctor.examine(data, with_ray=not no_ray)
+    if as_json:
+        _print_json([finding.__dict__ for finding in findings])
+    else:
+        for finding in findings:
+            mark = "[green]✓[/]" if finding.good else "[red]✗[/]"
+            out.print(f"{mark} [bold]{finding.what}[/]: ", end="")
+            out.print(finding.found, markup=False, highlight=False)
+    if not all(finding.good for finding in findings):
+        sys.exit(BAD_INPUT)
+
+
+def main() -> None:
+    """The installed command: errors that a user can mend are sentences, not tracebacks."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Exit as exit_:
+        sys.exit(exit_.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(BAD_INPUT)
+    except AnswersPending as error:
+        err.print(f"{error}: they are the last round of selections.csv. Fill in their labels, then `openal-ray resume`.",
+                  markup=False, highlight=False)  # fmt: skip
+        sys.exit(WAITING)
+    except UserError as error:
+        err.print("[red]Error:[/] ", end="")
+        err.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        sys.exit(BAD_INPUT)
+    except (KeyboardInterrupt, click.Abort):
+        err.print("Interrupted; all finished rounds are kept. `openal-ray resume` goes on.")
+        sys.exit(INTERRUPTED)
+
+
+def _show(folders: Sequence[Path], target: Path, as_json: bool) -> None:
+    """The comparison of runs: as JSON, or as a table with the paths of what lies on disk."""
+    page = html.write_report(folders, target / "report.html")
+    found = curves.load(folders)
+    if as_json:
+        _print_json({"report": str(page), "comparisons": tables.as_json(comparison.compare(found))})
+        return
+    tables.print_comparison(found, out)
+    out.print(f"report  {page}\nfigure  {page.parent / 'curves.png'}", highlight=False, soft_wrap=True)
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def _print_table(facts: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
+    table = Table(*columns)
+    for entry in facts:
+        table.add_row(*(_text(entry[column]) for column in columns))
+    out.print(table)
+
+
+def _print_facts(facts: dict[str, Any]) -> None:
+    for key, value in facts.items():
+        out.print(f"[bold]{key}[/]: ", end="")
+        out.print(_text(value), markup=False, highlight=False)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={default}" for key, default in value.items()) or "none"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _logs(verbose: bool) -> None:
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.WARNING, format="%(message)s")
+    if not verbose:
+        logging.getLogger("openal_ray").setLevel(logging.INFO)

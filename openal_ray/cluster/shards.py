@@ -1,0 +1,224 @@
+"""Shards as Ray actors: blocks are handed out, a lost shard is replaced, and only its blocks are read again."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from ray.exceptions import RayActorError, RayTaskError
+
+from openal_ray.cluster.connect import Share
+from openal_ray.data.images import Images
+from openal_ray.errors import ResourceError
+from openal_ray.models.learners import Learner
+from openal_ray.pool import Members
+from openal_ray.selection.halves import BLOCK, Halves
+from openal_ray.shard import BlockRead, Reading, Settings, Shard
+from openal_ray.workers import Progress, ReadReport, ShardLost, join_readings
+
+log = logging.getLogger(__name__)
+IN_FLIGHT = 2  # blocks a shard may have waiting: one computed, one ready to follow
+LOSSES_ALLOWED = 20  # replacements in one call; more is not bad luck
+QUIET_SECONDS = 30  # after so long without an answer the user is told what is being waited for
+LARGE = 100_000  # bytes of arguments from which one stored copy beats one copy a call
+
+
+class ShardActor:
+    """A Ray shell around one plain Shard."""
+
+    def __init__(self, images: Mapping[str, Images], settings: Settings, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self.shard = Shard(images, settings)
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        return getattr(self.shard, method)(*arguments)
+
+
+@dataclass(frozen=True)
+class _Order:
+    """One read as it was asked, so that a replaced shard can do its part again."""
+
+    reading: str
+    images: str
+    members: Any  # a reference to Members in the object store
+    needs: tuple[str, ...]
+    blocks: tuple[int, ...]
+
+
+class RayShards:
+    """`count` shard actors; block b lives on actor b mod count."""
+
+    def __init__(
+        self, images: Mapping[str, Images], settings: Settings, count: int, share: Share, gpus_per_shard: float = 0
+    ) -> None:
+        self.count = count
+        self._images, self._settings, self._share = ray.put(dict(images)), settings, share
+        self._gpus = gpus_per_shard
+        self._network: tuple[Any, Any] | None = None
+        self._orders: dict[str, _Order] = {}
+        self._loading: list[Any] = []
+        self._handles = 0
+        self._actors = [self._spawn() for _ in range(count)]
+
+    def load(self, learner: Learner, weights: Mapping[str, torch.Tensor]) -> None:
+        self._orders.clear()
+        self._network = (learner, ray.put(dict(weights)))
+        if not self._actors:
+            self._actors = [self._spawn() for _ in range(self.count)]
+        self._loading = [actor.call.remote("load", *self._network) for actor in self._actors]
+
+    def read(
+        self, reading: str, images: str, members: Members, needs: Sequence[str], progress: Progress = lambda count: None
+    ) -> ReadReport:
+        self.forget(reading)
+        self._raise_load_errors()
+        blocks = tuple(int(block) for block in members.blocks(BLOCK))
+        order = _Order(reading, images, ray.put(members), tuple(needs), blocks)
+        self._orders[reading] = order
+        done = self._work_off({number: self._part(order, number) for number in range(self.count)}, progress)
+        report = ReadReport()
+        for block in blocks:
+            report.add(done[reading, block])
+        return report
+
+    def gather(self, reading: str) -> Reading:
+        for _ in range(LOSSES_ALLOWED):
+            try:
+                return join_readings(self.call_each("gather", [(reading,)] * self.count))
+            except ShardLost:
+                continue
+        raise ResourceError(f"shards were lost {LOSSES_ALLOWED} times while {reading} signals were gathered")
+
+    def open(self, reading: str, make_half: Callable[..., Any], *arguments: Any) -> Halves:
+        self._handles += 1
+        handle = f"{reading}/{self._handles}"
+        opened = self.call_each("open", [(handle, reading, make_half, arguments)] * self.count)
+        return RayHalves(self, handle, [number for number, has_rows in enumerate(opened) if has_rows])
+
+    def forget(self, reading: str) -> None:
+        if self._orders.pop(reading, None):
+            for actor in self._actors:
+                actor.call.remote("forget", reading)  # nobody waits: a shard that is lost has forgotten already
+
+    def release(self) -> None:
+        """Gives the shards' hardware back until the next load; their readings are gone."""
+        for actor in self._actors:
+            ray.kill(actor)
+        self._actors, self._orders = [], {}
+
+    def call_each(self, method: str, arguments: Sequence[tuple[Any, ...]], numbers: Sequence[int] | None = None) -> list[Any]:
+        """`method` on each shard with its own arguments; raises ShardLost after replacing shards that died."""
+        numbers = range(self.count) if numbers is None else numbers
+        calls = [self._actors[n].call.remote(method, *given) for n, given in zip(numbers, arguments, strict=True)]
+        answers, lost = [], []
+        for number, call in zip(numbers, calls, strict=True):
+            try:
+                answers.append(_answer(call))
+            except RayActorError:
+                lost.append(number)
+        if lost:
+            self._work_off({number: self._replace(number) for number in lost})
+            raise ShardLost(f"shard {lost[0]} died")
+        return answers
+
+    def _raise_load_errors(self) -> None:
+        for call in self._loading:
+            try:
+                _answer(call)
+            except RayActorError:
+                continue  # a lost shard is found, and replaced, when it is asked for a block
+        self._loading = []
+
+    def _spawn(self) -> Any:
+        # SPREAD uses all nodes, and keeps shards out of a Tune trial's placement group, which has no room for them.
+        actor = ray.remote(ShardActor).options(
+            num_cpus=self._share.cpus_per_shard, num_gpus=self._gpus, scheduling_strategy="SPREAD"
+        )
+        return actor.remote(self._images, self._settings, self._share.threads_per_shard)
+
+    def _replace(self, number: int) -> list[tuple[_Order, int]]:
+        """A fresh actor in the place of a lost one; returns all that it must read again."""
+        log.warning("shard %d was lost; a new one reads its blocks again", number)
+        ray.kill(self._actors[number])  # an unreachable actor must not come back and answer twice
+        self._actors[number] = self._spawn()
+        if self._network:
+            self._actors[number].call.remote("load", *self._network)
+        return [item for order in self._orders.values() for item in self._part(order, number)]
+
+    def _part(self, order: _Order, number: int) -> list[tuple[_Order, int]]:
+        return [(order, block) for block in order.blocks if block % self.count == number]
+
+    def _work_off(
+        self, todo: Mapping[int, list[tuple[_Order, int]]], progress: Progress = lambda count: None
+    ) -> dict[tuple[str, int], BlockRead]:
+        """Hands blocks to their shards until all are read, and what came of each."""
+        queues = {number: deque(items) for number, items in todo.items()}
+        flying: dict[Any, tuple[int, _Order, int]] = {}
+        done: dict[tuple[str, int], BlockRead] = {}
+        losses = 0
+        while True:
+            self._feed(queues, flying)
+            if not flying:
+                return done
+            call = _first_ready(list(flying))
+            number, order, block = flying.pop(call)
+            try:
+                done[order.reading, block] = _answer(call)
+                progress(done[order.reading, block].count)
+            except RayActorError as error:
+                losses += 1
+                if losses > LOSSES_ALLOWED:
+                    raise ResourceError(f"shards were lost {losses} times while reading, the last time: {error}") from None
+                flying = {other: work for other, work in flying.items() if work[0] != number}
+                queues[number] = deque(self._replace(number))
+                progress(-sum(done.pop((again.reading, b), BlockRead(0)).count for again, b in queues[number]))
+
+    def _feed(self, queues: dict[int, deque[tuple[_Order, int]]], flying: dict[Any, tuple[int, _Order, int]]) -> None:
+        for number, queue in queues.items():
+            waiting = sum(1 for work in flying.values() if work[0] == number)
+            while queue and waiting < IN_FLIGHT:
+                order, block = queue.popleft()
+                call = self._actors[number].call.remote(
+                    "read", order.reading, order.images, order.members, block, order.needs
+                )
+                flying[call] = (number, order, block)
+                waiting += 1
+
+
+class RayHalves:
+    """The halves of one selection, hosted by the shards' actors."""
+
+    def __init__(self, shards: RayShards, handle: str, numbers: Sequence[int]) -> None:
+        self._shards, self._handle, self._numbers = shards, handle, numbers
+
+    def ask(self, verb: str, *args: Any) -> list[Any]:
+        given: Any = args
+        if sum(value.nbytes for value in args if isinstance(value, np.ndarray)) > LARGE:
+            given = ray.put(args)
+        return self._shards.call_each("ask", [(self._handle, verb, given)] * len(self._numbers), self._numbers)
+
+    def ask_each(self, verb: str, args: Sequence[tuple[Any, ...]]) -> list[Any]:
+        return self._shards.call_each("ask", [(self._handle, verb, mine) for mine in args], self._numbers)
+
+
+def _answer(call: Any) -> Any:
+    """What a call returned; an error of the code that ran there is raised as itself, not wrapped by Ray."""
+    try:
+        return ray.get(call)
+    except RayTaskError as error:
+        raise error.cause from None
+
+
+def _first_ready(calls: list[Any]) -> Any:
+    since = time.monotonic()
+    while True:
+        ready, _ = ray.wait(calls, num_returns=1, timeout=QUIET_SECONDS)
+        if ready:
+            return ready[0]
+        free = {name: amount for name, amount in ray.available_resources().items() if name in ("CPU", "GPU")}
+        log.warning("no shard has answered for %.0f s; free in the cluster: %s", time.monotonic() - since, free)

@@ -1,0 +1,182 @@
+"""Ray Train as a long session: one run of it serves many trainings, and survives killed workers.
+
+Starting Ray Train costs 13–20 CPU-seconds, so the group that it starts takes job after job from a mailbox. With
+`train.mode=per_round` the session lives for one job only, which frees its hardware in between.
+"""
+
+import logging
+import os
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import torch
+from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+from torch import distributed
+
+from openal_ray import config
+from openal_ray.cluster.mailbox import Failed, Mailbox
+from openal_ray.errors import TrainingError, UserError
+from openal_ray.training import Epoch, Job, State, Team, Trained, train
+
+log = logging.getLogger(__name__)
+SAVE_SECONDS = 30.0  # between checkpoints inside a training; a lost worker costs at most this much, twice
+POLL_SECONDS = 5.0
+GROUP_START_SECONDS = 60
+
+
+class GroupLost(Exception):
+    """The group ended before its job did, and Ray Train will not restart it again."""
+
+
+class TrainSession:
+    """A group of Ray Train workers that waits for jobs.
+
+    images   a reference to the training images in the object store
+    storage  a folder that all nodes can write to; checkpoints inside a training go there
+    """
+
+    def __init__(self, images: Any, plan: config.Train, storage: Path) -> None:
+        self.mailbox = ray.remote(Mailbox).options(num_cpus=0, max_concurrency=1000).remote()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(images, plan, storage), daemon=True)
+        self._thread.start()
+
+    def fit(self, job: Job, listener: Callable[[Epoch], None]) -> Trained:
+        """Trains; raises the job's own error, or GroupLost."""
+        number = ray.get(self.mailbox.put.remote(job))
+        seen = 0
+        while True:
+            epochs, result = ray.get(self.mailbox.follow.remote(number, seen, POLL_SECONDS))
+            for epoch in epochs:
+                listener(epoch)
+            seen = epochs[-1].epoch + 1 if epochs else seen
+            if isinstance(result, Failed):
+                raise result.error
+            if isinstance(result, Trained):
+                ray.get(self.mailbox.forget.remote(number))
+                return result
+            if not self._thread.is_alive():
+                raise GroupLost(f"Ray Train gave up: {self._failure or 'it ended without a result'}")
+
+    def close(self) -> None:
+        """Ends the group and waits until its hardware is free."""
+        ray.get(self.mailbox.close.remote())
+        self._thread.join(timeout=GROUP_START_SECONDS)
+        ray.kill(self.mailbox)
+
+    def _run(self, images: Any, plan: config.Train, storage: Path) -> None:
+        resources = {"CPU": plan.cpus_per_worker, "GPU": plan.gpus_per_worker}
+        try:
+            TorchTrainer(
+                _serve,
+                train_loop_config={"mailbox": self.mailbox, "images": [images], "cpus": plan.cpus_per_worker},
+                torch_config=TorchConfig(timeout_s=300),
+                scaling_config=ScalingConfig(
+                    num_workers=plan.workers, use_gpu=plan.gpus_per_worker > 0, resources_per_worker=resources
+                ),
+                run_config=RunConfig(
+                    name="training",
+                    storage_path=str(storage.resolve()),
+                    failure_config=FailureConfig(max_failures=plan.retries, controller_failure_limit=plan.retries + 1),
+                    checkpoint_config=CheckpointConfig(num_to_keep=1),
+                    logging_config=LoggingConfig(log_level="ERROR"),
+                ),
+            ).fit()
+        except BaseException as error:  # SystemExit too: this thread only has to remember it
+            self._failure = error
+
+
+def _serve(settings: dict[str, Any]) -> None:
+    """The loop of one Ray Train worker: takes jobs in order until the mailbox is closed."""
+    _silence_reports()
+    torch.set_num_threads(max(1, int(settings["cpus"])))
+    mailbox, images = settings["mailbox"], ray.get(settings["images"][0])
+    context = ray.train.get_context()
+    team = Team(ray.train.torch.get_device(), context.get_world_rank(), context.get_world_size())
+    ray.get(mailbox.report_pid.remote(team.rank, os.getpid()))
+    number = _from_rank_0(ray.get(mailbox.first_unfinished.remote()), team)
+    while True:
+        state, job = ray.get(mailbox.take.remote(number, POLL_SECONDS))
+        state, _ = _from_rank_0((state, None), team)  # all ranks must agree on whether to wait
+        if state == "stop":
+            return
+        if state == "job":
+            job = job or ray.get(mailbox.take.remote(number, POLL_SECONDS))[1]
+            _do(job, number, images, team, mailbox)
+            number += 1
+
+
+def _do(job: Job, number: int, images: Any, team: Team, mailbox: Any) -> None:
+    try:
+        trained = train(job, images, team, _Keeper(job, number, team, mailbox))
+    except TrainingError as error:  # a loss that is not finite: all ranks meet it at once
+        ray.get(mailbox.finish.remote(number, Failed(error)))
+    except Exception as error:
+        if team.size > 1 and not isinstance(error, UserError):
+            raise  # perhaps a lost neighbour: Ray Train restarts the group
+        ray.get(mailbox.finish.remote(number, Failed(_told(error, job))))
+        if team.size > 1:
+            raise  # the other ranks wait for this one
+    else:
+        if team.rank == 0:
+            ray.get(mailbox.finish.remote(number, trained))
+
+
+def _told(error: Exception, job: Job) -> UserError:
+    """The error as the driver shall raise it; a bug in a network comes with its traceback, which does not travel."""
+    if isinstance(error, UserError):
+        return error
+    return TrainingError(f"{job.name}: {error}\n{''.join(traceback.format_exception(error))}")
+
+
+class _Keeper:
+    """Tells the mailbox of every epoch, and has Ray Train store a checkpoint now and then."""
+
+    def __init__(self, job: Job, number: int, team: Team, mailbox: Any) -> None:
+        self.job, self.number, self.team, self.mailbox = job, number, team, mailbox
+        self.saved = time.monotonic()
+
+    def resume(self) -> State | None:
+        checkpoint = ray.train.get_checkpoint()
+        if checkpoint is None:
+            return None
+        with checkpoint.as_directory() as folder:
+            state: State = torch.load(Path(folder) / "state.pt", weights_only=True, map_location=self.team.device)
+        return state["training"] if state["job"] == self.job.digest else None
+
+    def epoch_done(self, epoch: Epoch, state: Callable[[], State]) -> None:
+        if self.team.rank == 0:
+            ray.get(self.mailbox.epoch_done.remote(self.number, epoch))
+        if not _from_rank_0(time.monotonic() - self.saved > SAVE_SECONDS, self.team):
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            checkpoint = None
+            if self.team.rank == 0:
+                torch.save({"job": self.job.digest, "training": state()}, Path(folder) / "state.pt")
+                checkpoint = ray.train.Checkpoint.from_directory(folder)
+            ray.train.report({"epoch": epoch.epoch}, checkpoint=checkpoint)
+        self.saved = time.monotonic()
+
+
+def _from_rank_0(value: Any, team: Team) -> Any:
+    """Rank 0's value, on every rank."""
+    if team.size == 1:
+        return value
+    box = [value]
+    distributed.broadcast_object_list(box, src=0, device=team.device)
+    return box[0]
+
+
+def _silence_reports() -> None:
+    """Ray Train logs a line per report and rank from a logger named after its file; ours go through the mailbox."""
+    from ray.train.v2._internal.execution import context
+
+    logging.getLogger(context.__file__).setLevel(logging.ERROR)

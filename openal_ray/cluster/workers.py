@@ -1,0 +1,78 @@
+"""Fit and read on a Ray cluster."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import ray
+import torch
+
+from openal_ray import config
+from openal_ray.cluster.connect import share
+from openal_ray.cluster.shards import RayShards
+from openal_ray.cluster.trainers import GroupLost, TrainSession
+from openal_ray.data.cached import remember
+from openal_ray.data.images import Images
+from openal_ray.errors import ResourceError
+from openal_ray.shard import Settings
+from openal_ray.training import Epoch, Job, NoKeeper, Team, Trained, train
+
+log = logging.getLogger(__name__)
+
+
+class RayWorkers:
+    """Shards as actors, training by Ray Train; needs a connected Ray.
+
+    storage  a folder that all nodes can write to, for checkpoints inside a training
+    """
+
+    def __init__(
+        self, images: Mapping[str, Images], settings: Settings, configuration: config.Config, storage: Path
+    ) -> None:
+        self.plan, self.storage = configuration.train, storage
+        self.share = share(configuration)
+        self.mode = self._mode()
+        log.info("training: %s", self.mode)
+        self.images = remember(images["train"], settings.cache_bytes)
+        self._train_images = ray.put(self.images)
+        gpus = configuration.cluster.gpus_per_shard
+        settings = replace(settings, device="cuda" if gpus else "cpu")
+        self.shards = RayShards(images, settings, configuration.shards, self.share, gpus)
+        self._session: TrainSession | None = None
+
+    def _mode(self) -> str:
+        if self.plan.mode != "auto":
+            return self.plan.mode
+        return "per_round" if self.share.alternate else "session"
+
+    def fit(self, job: Job, listener: Callable[[Epoch], None] = lambda epoch: None) -> Trained:
+        if self.mode == "local":
+            device = torch.device("cuda" if self.plan.gpus_per_worker and torch.cuda.is_available() else "cpu")
+            return train(job, self.images, Team(device), NoKeeper(listener))
+        if self.share.alternate:
+            self.shards.release()
+        try:
+            return self._fit_in_session(job, listener)
+        finally:
+            if self.mode == "per_round":
+                self._end_session()
+
+    def close(self) -> None:
+        self._end_session()
+        self.shards.release()
+
+    def _fit_in_session(self, job: Job, listener: Callable[[Epoch], None]) -> Trained:
+        for attempt in range(self.plan.retries + 1):
+            self._session = self._session or TrainSession(self._train_images, self.plan, self.storage)
+            try:
+                return self._session.fit(job, listener)
+            except GroupLost as error:
+                log.warning("%s: %s (try %d of %d)", job.name, error, attempt + 1, self.plan.retries + 1)
+                self._end_session()
+        raise ResourceError(f"{job.name}: the training workers were lost again and again; see Ray's logs")
+
+    def _end_session(self) -> None:
+        session, self._session = self._session, None
+        if session:
+            session.close()

@@ -1,0 +1,259 @@
+"""The configuration of one experiment: every key with its default, checked before any work starts.
+
+A file is YAML; an override is `key.path=value` with a YAML value. Unknown keys are refused by path with a near match.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from openal_ray.errors import ConfigError, unknown_name
+
+Precision = Literal["float32", "bfloat16", "float16"]
+
+
+class Section(BaseModel):
+    """A group of keys; unknown ones are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Strategy(Section):
+    """Which images to ask for. Every further key is a parameter of the strategy, checked against its signature."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class Data(Section):
+    """The data set and how its pictures become arrays."""
+
+    name: str = Field("digits", description="a name of `openal-ray datasets`, folder:PATH or manifest:FILE")
+    root: Path = Field(Path("~/.cache/openal_ray"), description="where data sets lie or are downloaded to")
+    download: bool = Field(True, description="fetch a missing data set where the network allows")
+    params: dict[str, Any] = Field({}, description="parameters of the data set itself, such as imbalance and factor")
+    image_size: int | None = Field(None, ge=4, description="pixels a side; the data set's own if not given")
+    channels: Literal[1, 3] | None = Field(None, description="colour channels; the data set's own if not given")
+    convert: bool = Field(True, description="convert grey, palette or CMYK pictures; false refuses them as bad")
+    mean: tuple[float, ...] | None = Field(None, description="per channel, of pixels in 0 … 1")
+    std: tuple[float, ...] | None = Field(None, description="per channel, of pixels in 0 … 1")
+    bad_images: Literal["refuse", "skip"] = Field("refuse", description="what a picture that cannot be decoded does")
+    validation: float = Field(0.0, ge=0, lt=1, description="share of the training images held out for validation")
+    cache_gb: float = Field(4.0, ge=0, description="decoded pictures a shard or trainer may keep in memory")
+
+
+class Model(Section):
+    """The classifier's network."""
+
+    name: str = Field("small_cnn", description="small_cnn, any timm name, or path.py:function of your own")
+    pretrained: bool = Field(False, description="timm's published weights (needs the network once)")
+    checkpoint: Path | None = Field(None, description="start weights from a file (.pt, .pth or .safetensors)")
+    params: dict[str, Any] = Field({}, description="further arguments of the network, such as drop_rate")
+
+
+class Budget(Section):
+    """How many labels are bought, and when."""
+
+    start: Literal["stratified", "random", "given", "none"] | Path = Field(
+        "stratified", description="the start set's rule; given: rows labelled already; or a file of dataset indices"
+    )
+    n_start: int = Field(100, ge=0, description="labels in the start set")
+    n_query: int = Field(100, ge=1, description="labels bought each round")
+    n_end: int = Field(1000, ge=1, description="labels at the end; the last round is cut to reach it exactly")
+    n_subset: int | float = Field(0, ge=0, description="candidates drawn first: a count, a share below 1, 0 for all")
+
+
+class Named(Section):
+    """A thing chosen by name, with its own parameters."""
+
+    name: str
+    params: dict[str, Any] = {}
+
+
+class Optimizer(Section):
+    name: str = Field("adamw", description="any optimiser of torch.optim, by name")
+    lr: float = Field(1e-3, gt=0)
+    params: dict[str, Any] = Field({}, description="its further arguments, such as weight_decay or momentum")
+
+
+class Train(Section):
+    """How a classifier is trained in one round."""
+
+    epochs: int = Field(50, ge=1)
+    steps_per_epoch: int | None = Field(None, ge=1, description="not given: an epoch is one pass over the labels")
+    batch_size: int = Field(64, ge=1, description="images a step over all workers together")
+    optimizer: Optimizer = Optimizer()
+    scheduler: Named = Field(Named(name="one_cycle"), description="constant, cosine, multi_step, step or one_cycle")
+    warmup_epochs: float = Field(0, ge=0, description="linear ramp of the learning rate before the scheduler")
+    label_smoothing: float = Field(0, ge=0, lt=1)
+    class_weights: Literal["none", "balanced"] = "none"
+    augment: tuple[str | dict[str, dict[str, Any]], ...] = Field((), description="torchvision.transforms.v2 by name")
+    accumulate: int = Field(1, ge=1, description="batches whose gradients are added up for one step")
+    precision: Precision = "float32"
+    weights: Literal["last", "best"] = Field("last", description="of the last epoch, or the best on validation")
+    patience: int | None = Field(None, ge=1, description="stop after so many epochs without a better validation loss")
+    continue_: bool = Field(False, alias="continue", description="start from the last round's weights, not afresh")
+    workers: int = Field(1, ge=1, description="data-parallel training processes")
+    mode: Literal["auto", "local", "session", "per_round"] = Field("auto", description="how Ray Train is used")
+    retries: int = Field(2, ge=0, description="restarts after a lost training worker")
+    cpus_per_worker: float = Field(1, gt=0)
+    gpus_per_worker: float = Field(0, ge=0)
+
+
+class Read(Section):
+    """How signals of many images are read from a network."""
+
+    batch_size: int = Field(256, ge=1, description="images a forward pass")
+    precision: Precision = "float32"
+    compile: bool = Field(False, description="torch.compile, worth its start-up on GPUs and large pools")
+    fold_batchnorm: bool = Field(True, description="merge BatchNorm into the convolutions before it")
+    threads: int = Field(2, ge=1, description="threads that decode pictures in a shard")
+
+
+class Cluster(Section):
+    """Where the work runs."""
+
+    use: Literal["ray", "local"] = Field("ray", description="local: everything in this process, without Ray")
+    address: str | None = Field(None, description="a running Ray cluster; not given: RAY_ADDRESS, else start one here")
+    cpus: int | None = Field(None, ge=1, description="CPUs of a Ray started here; all of them if not given")
+    cpus_per_shard: float | None = Field(None, gt=0, description="not given: an equal part of what training leaves")
+    gpus_per_shard: float = Field(0, ge=0)
+    wait_seconds: float = Field(120, ge=0, description="how long to wait for an autoscaler before refusing")
+
+
+class Tracking(Section):
+    wandb: bool = False
+    project: str = "openal_ray"
+    entity: str | None = None
+
+
+class Config(Section):
+    """One experiment."""
+
+    strategy: Strategy | None = Field(None, description="not given: train once on all labels (supervised reference)")
+    seed: int = Field(0, ge=0)
+    out: Path | None = Field(None, description="the run folder; runs/DATA-STRATEGY-SEED if not given")
+    data: Data = Data()
+    model: Model = Model()
+    budget: Budget = Budget()
+    train: Train = Train()
+    read: Read = Read()
+    shards: int = Field(2, ge=1, description="actors that share the pool")
+    cluster: Cluster = Cluster()
+    tracking: Tracking = Tracking()
+    checkpoints: Literal["last", "all"] = Field("last", description="which rounds' weights stay on disk")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_strategy_name(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("strategy"), str):
+            return {**values, "strategy": {"name": values["strategy"]}}
+        return values
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Config":
+        train, budget = self.train, self.budget
+        if (train.weights == "best" or train.patience) and not self.data.validation:
+            key = "train.weights=best" if train.weights == "best" else "train.patience"
+            raise ValueError(f"{key} needs a validation split: set data.validation, for example to 0.1")
+        if self.strategy and budget.start in ("stratified", "random"):
+            if budget.n_start < 1:
+                raise ValueError("budget.n_start must be at least 1, or set budget.start=none to begin without labels")
+            if budget.n_end < budget.n_start:
+                raise ValueError(f"budget.n_end ({budget.n_end}) must not be below budget.n_start ({budget.n_start})")
+        if 0 < budget.n_subset < 1 or float(budget.n_subset).is_integer():
+            return self
+        raise ValueError(f"budget.n_subset must be a share below 1 or a whole number, got {budget.n_subset}")
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        name = self.strategy.name if self.strategy else "supervised"
+        data = self.data.name.replace(":", "-").replace("/", "-")
+        return self.out or Path("runs") / f"{data}-{name}-{self.seed}"
+
+
+def parse(values: Mapping[str, Any]) -> Config:
+    """A checked configuration from nested mappings; raises ConfigError that names every wrong key."""
+    try:
+        return Config.model_validate(dict(values))
+    except ValidationError as error:
+        raise ConfigError("\n".join(_sentence(problem) for problem in error.errors())) from None
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """The nested mappings of a YAML file; raises ConfigError with the file and line if it is not one."""
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such configuration file. Those shipped are in configs/.")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a YAML file: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected keys and values, got {type(values).__name__}")
+    return values
+
+
+def override(values: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
+    """`values` with each `key.path=value` set; a bare strategy name may be followed by its parameters."""
+    result = _copy(values)
+    for assignment in assignments:
+        path, sign, text = assignment.partition("=")
+        if not sign or not path:
+            raise ConfigError(f"{assignment!r}: an override is written key=value, for example seed=1")
+        try:
+            value = yaml.safe_load(text) if text else None
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{path}: {text!r} is not a YAML value: {error}") from None
+        _put(result, path.split("."), value)
+    return result
+
+
+def dump(config: Config) -> str:
+    """The resolved configuration as YAML; reading it back gives an equal configuration."""
+    values = config.model_dump(mode="json", by_alias=True)
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _copy(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+
+
+def _put(values: dict[str, Any], path: list[str], value: Any) -> None:
+    *parents, last = path
+    for parent in parents:
+        inner = values.get(parent)
+        if parent == "strategy" and isinstance(inner, str):
+            inner = {"name": inner}
+        elif inner is not None and not isinstance(inner, dict):
+            raise ConfigError(f"{'.'.join(path)}: {parent} is {inner!r}, which has no keys of its own")
+        values[parent] = inner or {}
+        values = values[parent]
+    values[last] = value
+
+
+def _sentence(problem: Any) -> str:
+    """One pydantic problem as a sentence that begins with the key's path."""
+    path = [str(part) for part in problem["loc"]]
+    key = ".".join(path) or "configuration"
+    if problem["type"] == "extra_forbidden":
+        return f"{key}: {unknown_name('key', path[-1], _keys_beside(path))}"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return message if key == "configuration" else f"{key}: {message}"
+    return f"{key}: {message[0].lower()}{message[1:]}, got {problem['input']!r}"
+
+
+def _keys_beside(path: list[str]) -> list[str]:
+    section: Any = Config
+    for part in path[:-1]:
+        by_key = {field.alias or name: field for name, field in section.model_fields.items()}
+        section = by_key[part].annotation
+    return [field.alias or name for name, field in section.model_fields.items()]

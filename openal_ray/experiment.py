@@ -1,0 +1,318 @@
+"""One experiment, round by round: start reading here.
+
+A round is: query, annotate, train, evaluate. Each step appends to the record and the next step is read from it, so a
+run that was killed anywhere goes on as if nothing had happened.
+"""
+
+import logging
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from openal_ray import metrics, seeds, start_set
+from openal_ray.config import Config
+from openal_ray.data.dataset import Dataset
+from openal_ray.errors import ConfigError, DataError
+from openal_ray.models import backbones, signals
+from openal_ray.models.learners import Classifier
+from openal_ray.pool import AllBut, AnswersPending, DatasetOracle, Listed, Pool
+from openal_ray.record import State
+from openal_ray.run_folder import RunFolder, Weights
+from openal_ray.strategies import catalogue
+from openal_ray.strategies.strategy import Query, Strategy, query
+from openal_ray.training import Epoch, Job, check_plan
+from openal_ray.workers import Workers
+
+log = logging.getLogger(__name__)
+TEST = "test"
+
+
+class Listener(Protocol):
+    """Is told what goes on; a progress bar, a tracker, a test."""
+
+    def begin(self, configuration: Config, folder: Path, rounds: int, done: int) -> None:
+        """A run begins, or goes on: it will have so many rounds, of which so many are done."""
+        ...
+
+    def phase(self, name: str, round: int, total: int) -> None:
+        """A step begins: `total` images to read, or epochs to train."""
+        ...
+
+    def advance(self, count: int) -> None:
+        """So many more of the step's total are done."""
+        ...
+
+    def epoch(self, epoch: Epoch) -> None: ...
+
+    def round_done(self, row: dict[str, Any]) -> None:
+        """A round is complete; `row` is its line of metrics.csv."""
+        ...
+
+
+class Silent:
+    """A listener that says nothing."""
+
+    def begin(self, configuration: Config, folder: Path, rounds: int, done: int) -> None: ...
+
+    def phase(self, name: str, round: int, total: int) -> None: ...
+
+    def advance(self, count: int) -> None: ...
+
+    def epoch(self, epoch: Epoch) -> None: ...
+
+    def round_done(self, row: dict[str, Any]) -> None: ...
+
+
+def check(config: Config, dataset: Dataset) -> Strategy | None:
+    """Everything that can be refused before any work: strategy, model, training plan, start set.
+
+    raises  ConfigError
+    """
+    backbones.check_name(config.model.name)
+    check_plan(config.train, dataset.train.shape)
+    if config.strategy is None:
+        return None
+    strategy = catalogue.build(config.strategy.name, config.strategy.parameters)
+    signals.check_names(strategy.needs + strategy.needs_labelled)
+    if config.budget.n_end > len(dataset.train):
+        log.warning("budget.n_end=%d is more than the %d images there are: the run ends when all of them are labelled",
+                    config.budget.n_end, len(dataset.train))  # fmt: skip
+    start_set.check(config.budget, len(dataset.classes), dataset.labels)
+    if config.budget.start == "none" and strategy.needs_start:
+        raise ConfigError(
+            f"budget.start=none: {config.strategy.name} needs a start set to train on; "
+            "choose stratified or random, or a strategy that needs none, such as random"
+        )
+    return strategy
+
+
+class Experiment:
+    """One strategy on one data set with one seed, in one run folder."""
+
+    def __init__(
+        self, config: Config, dataset: Dataset, workers: Workers, folder: RunFolder, listener: Listener | None = None
+    ) -> None:
+        self.config, self.dataset, self.workers, self.folder = config, dataset, workers, folder
+        self.listener = listener or Silent()
+        self.strategy = check(config, dataset)
+        self.oracle = DatasetOracle(dataset.labels)
+        folder.record.begin(dataset.name, len(dataset.train), dataset.classes)
+        self.validation = self._validation()
+        self.pool = self.state.pool(len(dataset.train), self.validation)
+        self._network_of = -1  # the round whose network the shards hold
+        self._weights: Weights | None = None
+        self._seconds: dict[str, float] = {}
+
+    @property
+    def state(self) -> State:
+        return self.folder.record.state
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds the run will have, round 0 included."""
+        if self.strategy is None:
+            return 1
+        budget = self.config.budget
+        bought = len(self.pool.labelled) + len(self.pool.rejected)
+        if self.state.round < 0:
+            bought = 0 if budget.start == "none" else budget.n_start
+        left = max(0, min(budget.n_end - bought, len(self.dataset.train) - len(self.pool.held_out) - bought))
+        return max(self.state.round, 0) + 1 + -(-left // budget.n_query)
+
+    def run(self) -> None:
+        """Goes on from wherever the record ends until the budget is spent.
+
+        raises  AnswersPending  when people have to label the query first; everything is saved
+        """
+        while not self.state.ending:
+            if self.state.pending:
+                self.annotate()
+            elif self.state.round < 0:
+                self.ask_start_set()
+            elif not self.state.trained:
+                self.train_and_evaluate()
+            elif self._next_budget():
+                self.ask()
+            else:
+                break
+        if not self.state.ending:
+            self.folder.record.append({"kind": "finished"})
+        self.folder.drop_training()
+
+    def ask_start_set(self) -> None:
+        """Round 0's query: the start set, or all images if there is no strategy."""
+        rng = seeds.rng(self.config.seed, 0, "start set")
+        bad = self._undecodable(self.validation)
+        while True:
+            pool = self.pool.hold_out([index for index in bad if index not in self.pool.held_out])
+            if self.strategy is None:
+                chosen = self.oracle.answerable(pool.unlabelled)
+            else:
+                chosen = start_set.choose(self.config.budget, pool, self.oracle, len(self.dataset.classes), rng)
+            found = self._undecodable(chosen)
+            if not found:
+                break
+            bad |= found
+        self._commit(Query(chosen, np.full(len(chosen), np.nan), bad), 0)
+
+    def ask(self) -> None:
+        """The strategy's query of the next round, chosen with the last round's network."""
+        assert self.strategy is not None  # without one, round 0 is the last
+        round = self.state.round + 1
+        self._put_network(round - 1)
+        self.listener.phase("query", round, self.pool.unlabelled.count if self.strategy.needs else 0)
+        begin = time.perf_counter()
+        found = query(
+            self.strategy, self.workers.shards, self.pool, len(self.dataset.classes), self._next_budget(),
+            lambda purpose: seeds.rng(self.config.seed, round, purpose),
+            self.config.budget.n_subset, self.listener.advance,
+        )  # fmt: skip
+        self._seconds = {
+            "read_seconds": found.read_seconds,
+            "select_seconds": time.perf_counter() - begin - found.read_seconds,
+        }
+        self._commit(found, round)
+
+    def annotate(self) -> None:
+        """Asks the oracle for the pending query; raises AnswersPending if people have still to label it."""
+        pending = self.state.pending
+        assert pending is not None
+        try:
+            answers = self.oracle.answer(np.array(pending["indices"], dtype=np.int64))
+        except AnswersPending:
+            self.folder.write_tables(self.dataset.classes)
+            raise
+        self.folder.record.append({"kind": "answered", "round": pending["round"], "answers": answers})
+        self._answered()
+
+    def train_and_evaluate(self) -> None:
+        """Fits the classifier on the labelled images and measures it on the test images."""
+        round = self.state.round
+        begin = time.perf_counter()
+        self._train(round)
+        trained = time.perf_counter()
+        measured = self._evaluate(round)
+        seconds = {
+            "train_seconds": trained - begin, "read_seconds": 0.0, "select_seconds": 0.0,
+            **self.state.asked[round].get("seconds", {}),
+            "evaluate_seconds": time.perf_counter() - trained,
+        }  # fmt: skip
+        row = {
+            "round": round, "labelled": len(self.pool.labelled), **measured.scalars(),
+            **{name: _milliseconds(value) for name, value in seconds.items()},
+        }  # fmt: skip
+        self.folder.record.append(
+            {"kind": "evaluated", "round": round, "row": row, "per_class": [asdict(entry) for entry in measured.per_class]}
+        )
+        self.folder.write_tables(self.dataset.classes)
+        self.listener.round_done(row)
+
+    def _commit(self, found: Query, round: int) -> None:
+        """Appends the query, with its answers if they are at hand: both in one write."""
+        lines: list[dict[str, Any]] = []
+        if found.bad:
+            lines.append({"kind": "skipped", "indices": list(found.bad), "reasons": list(found.bad.values())})
+        ids = self.dataset.train.ids(found.indices)
+        lines.append(
+            {"kind": "asked", "round": round, "indices": found.indices, "ids": ids, "scores": found.scores,
+             "seconds": self._seconds}
+        )  # fmt: skip
+        try:
+            lines.append({"kind": "answered", "round": round, "answers": self.oracle.answer(found.indices)})
+        except AnswersPending:
+            pass
+        self.folder.record.append(*lines)
+        self._answered()
+
+    def _answered(self) -> None:
+        self.pool = self.state.pool(len(self.dataset.train), self.validation)
+
+    def _next_budget(self) -> int:
+        """Images to ask next: n_query, cut to reach n_end exactly, and to what is unlabelled."""
+        if self.strategy is None:
+            return 0
+        budget = self.config.budget
+        bought = len(self.pool.labelled) + len(self.pool.rejected)
+        return max(0, min(budget.n_query, budget.n_end - bought, self.pool.unlabelled.count))
+
+    def _train(self, round: int) -> None:
+        job = self._job(round)
+        self.listener.phase("train", round, self.config.train.epochs)
+        trained = self.workers.fit(job, self.listener.epoch)
+        self.folder.save_weights(round, trained.weights, self.config.checkpoints)
+        self._hold(round, trained.weights)
+
+    def _job(self, round: int) -> Job:
+        """Round `round`'s training, complete: the same on every machine, before and after a crash."""
+        config, data = self.config, self.dataset
+        start = self._weights_of(round - 1) if config.train.continue_ and round > 0 else None
+        validation = self.validation[~np.isin(self.validation, list(self.state.skipped))]
+        return Job(
+            name=f"round {round}", learner=self._learner(), indices=self.pool.labelled, targets=self.pool.classes,
+            plan=config.train, mean=data.mean, std=data.std,
+            init_seed=seeds.derive(config.seed, 0, "weights"), order_seed=seeds.derive(config.seed, round, "order"),
+            validation=(validation, data.labels[validation]), start=start,
+        )  # fmt: skip
+
+    def _learner(self) -> Classifier:
+        model, train, n_classes = self.config.model, self.config.train, len(self.dataset.classes)
+        weights: tuple[float, ...] = ()
+        if train.class_weights == "balanced" and len(self.pool.classes):
+            sizes = np.bincount(self.pool.classes, minlength=n_classes)
+            weights = tuple(np.where(sizes, len(self.pool.classes) / (n_classes * np.maximum(sizes, 1)), 1.0).tolist())
+        return Classifier(
+            n_classes, model.name, model.pretrained, model.checkpoint, model.params, train.label_smoothing, weights
+        )
+
+    def _evaluate(self, round: int) -> metrics.Metrics:
+        shards, labels = self.workers.shards, self.dataset.test_labels
+        self.listener.phase("evaluate", round, len(labels))
+        report = shards.read(TEST, TEST, AllBut(len(labels), np.empty(0, np.int64)), ("probs",), self.listener.advance)
+        for reason in report.bad.values():
+            log.warning("test image skipped: %s", reason)
+        reading = shards.gather(TEST)
+        shards.forget(TEST)
+        if not len(reading.indices):
+            raise DataError("no test image can be decoded, so nothing can be measured")
+        return metrics.classification(reading.signals["probs"], labels[reading.indices])
+
+    def _put_network(self, round: int) -> None:
+        """Has the shards hold round `round`'s network."""
+        if self._network_of != round:
+            self._hold(round, self._weights_of(round))
+
+    def _hold(self, round: int, weights: Weights) -> None:
+        self.workers.shards.load(self._learner(), weights)
+        self._network_of, self._weights = round, weights
+
+    def _weights_of(self, round: int) -> Weights:
+        """A round's weights: at hand, from its checkpoint, or, for the last round, trained again to the same."""
+        if self._network_of == round and self._weights is not None:
+            return self._weights
+        stored = self.folder.load_weights(round)
+        if stored is not None:
+            return stored
+        if round != self.state.round:
+            raise DataError(f"{self.folder.path}/checkpoints: the weights of round {round} are missing")
+        log.warning("the weights of round %d are missing and are trained again", round)
+        return self.workers.fit(self._job(round), self.listener.epoch).weights
+
+    def _validation(self) -> np.ndarray:
+        """The validation split: what the data set marks, or a share drawn once from the labelled train images."""
+        marked, share = self.dataset.validation, self.config.data.validation
+        if len(marked) or not share:
+            return marked
+        known = self.oracle.answerable(AllBut(len(self.dataset.train), np.empty(0, np.int64)))
+        count = max(1, round(share * len(known)))
+        return np.sort(seeds.rng(self.config.seed, 0, "validation").choice(known, size=count, replace=False))
+
+    def _undecodable(self, indices: np.ndarray) -> dict[int, str]:
+        """Those of the indices whose image cannot be decoded, with the reasons; raises BadImages unless they may be skipped."""
+        return self.workers.shards.read("check", "train", Listed(indices), ()).bad
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds, 3)

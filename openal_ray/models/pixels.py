@@ -1,0 +1,59 @@
+"""From uint8 pixels to the network's input: augmentation by name, and normalisation, both on the device."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from openal_ray.errors import ConfigError, unknown_name
+
+
+class Normalise(nn.Module):
+    """uint8 [n, channels, H, W] to float32 of mean 0 and deviation 1; mean and std refer to pixels in 0 … 1."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("shift", torch.tensor(mean).reshape(1, -1, 1, 1) * 255)
+        self.register_buffer("scale", 1 / (torch.tensor(std).reshape(1, -1, 1, 1) * 255))
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        scaled: torch.Tensor = (pixels.float() - self.shift) * self.scale
+        return scaled
+
+
+def augmentation(
+    names: Sequence[str | Mapping[str, Mapping[str, Any]]], shape: tuple[int, int, int]
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The transforms of torchvision.transforms.v2 called `names`, drawn anew for every image of a batch.
+
+    names  each a bare name, or {name: {argument: value}}; crops and resizes without a size get the image's
+    raises ConfigError for an unknown transform or argument
+    """
+    if not names:
+        return lambda pixels: pixels
+    from torchvision.transforms import v2
+
+    transform = v2.Compose([_transform(entry, shape) for entry in names])
+
+    def each(pixels: torch.Tensor) -> torch.Tensor:
+        return torch.stack([transform(image) for image in pixels]).contiguous(memory_format=torch.channels_last)
+
+    return each
+
+
+def _transform(entry: str | Mapping[str, Mapping[str, Any]], shape: tuple[int, int, int]) -> nn.Module:
+    from torchvision.transforms import v2
+
+    name, arguments = (entry, {}) if isinstance(entry, str) else next(iter(entry.items()))
+    known = {key: value for key, value in vars(v2).items() if isinstance(value, type) and issubclass(value, nn.Module)}
+    if name not in known:
+        raise ConfigError(f"train.augment: {unknown_name('transform', name, known)}")
+    arguments = dict(arguments or {})
+    if name in ("RandomCrop", "CenterCrop", "Resize", "RandomResizedCrop"):
+        arguments.setdefault("size", list(shape[:2]))
+    try:
+        made: nn.Module = known[name](**arguments)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"train.augment: {name}: {error}") from None
+    return made

@@ -1,0 +1,69 @@
+"""What a person sees while experiments run: one moving line in a terminal, one line a round elsewhere."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from openal_ray.config import Config
+from openal_ray.training import Epoch
+
+VERBS = {"query": "reading the pool", "train": "training", "evaluate": "evaluating"}
+
+
+class ProgressLine:
+    """A listener that draws; a context manager, so that the terminal is left as it was."""
+
+    def __init__(self, console: Console, runs: int) -> None:
+        self.console, self.runs, self.run = console, runs, 0
+        self.name, self.rounds = "", 0
+        columns = [TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn()]
+        self.bars = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self.whole: TaskID | None = None
+        self.step: TaskID | None = None
+
+    def __enter__(self) -> "ProgressLine":
+        self.bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bars.stop()
+
+    def begin(self, configuration: Config, folder: Path, rounds: int, done: int) -> None:
+        self.run += 1
+        strategy = configuration.strategy.name if configuration.strategy else "all labels"
+        of = f"[{self.run}/{self.runs}] " if self.runs > 1 else ""
+        self.name, self.rounds = f"{of}{strategy}, seed {configuration.seed}", rounds
+        self._remove(self.whole)
+        self.whole = self.bars.add_task(f"{self.name}: rounds", total=rounds, completed=done)
+
+    def phase(self, name: str, round: int, total: int) -> None:
+        self._remove(self.step)
+        self.step = self.bars.add_task(f"  round {round}: {VERBS.get(name, name)}", total=total or None)
+
+    def advance(self, count: int) -> None:
+        if self.step is not None:
+            self.bars.advance(self.step, count)
+
+    def epoch(self, epoch: Epoch) -> None:
+        if self.step is not None:
+            self.bars.update(self.step, completed=epoch.epoch + 1)
+
+    def round_done(self, row: dict[str, Any]) -> None:
+        self._remove(self.step)
+        self.step = None
+        if self.whole is not None:
+            self.bars.advance(self.whole)
+        self.console.print(
+            f"{self.name}: round {row['round']}/{self.rounds - 1}, {row['labelled']} labels, "
+            f"accuracy {100 * row['accuracy']:.1f} %",
+            highlight=False,
+        )
+
+    def _remove(self, task: TaskID | None) -> None:
+        if task is not None and task in self.bars.task_ids:
+            self.bars.remove_task(task)

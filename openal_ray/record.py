@@ -1,0 +1,158 @@
+"""rounds.jsonl: the append-only account of an experiment, from which the pool and every table are derived.
+
+One JSON object a line. The first is
+  begin      the data set's name, number of train images and classes
+then, in this order for each round,
+  asked      the query: indices, ids, scores, seconds; round 0 is the start set
+  answered   the oracle's answers to it, -1 for out-of-distribution (in one write with `asked` if they are at hand)
+  evaluated  metrics on the test images, per-class table, training history, seconds
+  finished   the last line of a run whose budget is spent
+and, at any place,
+  skipped    images that cannot be decoded and left the experiment, with the reasons
+"""
+
+import json
+import logging
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from openal_ray.errors import RunError
+from openal_ray.pool import Pool
+
+log = logging.getLogger(__name__)
+Line = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class State:
+    """Where an experiment stands, replayed from its lines.
+
+    begin                       the first line; empty before it
+    asked, answered, evaluated  the lines of each kind, by round
+    skipped                     dataset index to reason
+    ending                      the line `finished`; empty before it
+    """
+
+    begin: Line = field(default_factory=dict)
+    asked: dict[int, Line] = field(default_factory=dict)
+    answered: dict[int, Line] = field(default_factory=dict)
+    evaluated: dict[int, Line] = field(default_factory=dict)
+    skipped: dict[int, str] = field(default_factory=dict)
+    ending: Line = field(default_factory=dict)
+
+    @property
+    def round(self) -> int:
+        """The last round that was asked; -1 before the start set."""
+        return max(self.asked, default=-1)
+
+    @property
+    def pending(self) -> Line | None:
+        """The query that waits for answers, if there is one."""
+        return self.asked[self.round] if self.round in self.asked and self.round not in self.answered else None
+
+    @property
+    def trained(self) -> bool:
+        """True if the last round is complete, so that the next query may be chosen."""
+        return self.round in self.evaluated
+
+    def pool(self, size: int, held_out: np.ndarray) -> Pool:
+        """The pool after all answers; `held_out` is the validation split."""
+        pool = Pool(size, held_out=held_out).hold_out([i for i in self.skipped if i not in set(held_out.tolist())])
+        for number, answer in sorted(self.answered.items()):
+            pool = pool.annotate(self.asked[number]["indices"], answer["answers"])
+        return pool
+
+
+class Record:
+    """The file, opened for appending; its whole lines are the truth, a cut-off last line never happened."""
+
+    def __init__(self, path: Path, read_only: bool = False) -> None:
+        self.path = path
+        self.state = State()
+        if path.exists():
+            self._replay(repair=not read_only)
+
+    def begin(self, data: str, images: int, classes: Sequence[str]) -> None:
+        """Writes the first line, or checks that the data set is still the one that the run began with."""
+        now = {"kind": "begin", "data": data, "images": images, "classes": list(classes)}
+        then = self.state.begin
+        if not then:
+            self.append(now)
+        elif now != then:
+            changed = next(key for key in now if now[key] != then.get(key))
+            raise RunError(
+                f"{self.path.parent}: the data set is not the one this run began with: {changed} was "
+                f"{str(then.get(changed))[:200]}, is {str(now[changed])[:200]}. Restore it, or begin a new run."
+            )
+
+    def append(self, *lines: Mapping[str, Any]) -> None:
+        """Adds lines: all of them reach the disk, or none."""
+        text = "".join(json.dumps(_plain(line), ensure_ascii=False) + "\n" for line in lines)
+        size = self.path.stat().st_size if self.path.exists() else 0
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            os.truncate(self.path, size)
+            raise RunError(
+                f"{self.path}: cannot be written ({error.strerror}). Nothing of the finished rounds is lost; "
+                "make room and `openal-ray resume`."
+            ) from None
+        for line in text.splitlines():
+            self._take(json.loads(line))
+
+    def _replay(self, repair: bool) -> None:
+        content = self.path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) < len(content) and repair:
+            log.warning("%s: its last line was cut off and is dropped", self.path)
+            os.truncate(self.path, len(whole))
+        for number, line in enumerate(whole.decode("utf-8", errors="replace").splitlines(), start=1):
+            try:
+                self._take(json.loads(line))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise RunError(
+                    f"{self.path}: line {number} is damaged ({error!r}). Cut the file before that line to go on from "
+                    "the rounds before it, or start anew in another folder."
+                ) from None
+
+    def _take(self, line: Line) -> None:
+        kind = line["kind"]
+        if kind == "skipped":
+            self.state.skipped.update(zip(line["indices"], line["reasons"], strict=True))
+        elif kind in ("begin", "finished"):
+            (self.state.begin if kind == "begin" else self.state.ending).update(line)
+        elif kind in ("asked", "answered", "evaluated"):
+            getattr(self.state, kind)[line["round"]] = line
+        else:
+            raise ValueError(f"unknown kind {kind!r}")
+
+
+def selections(state: State) -> Iterable[tuple[int, int, int, str, float | None]]:
+    """The rows of selections.csv: round, rank (from 1), index, id, score (None where nothing was scored)."""
+    for number, line in sorted(state.asked.items()):
+        for rank, (index, name, score) in enumerate(zip(line["indices"], line["ids"], line["scores"], strict=True), 1):
+            yield number, rank, index, name, score
+
+
+def _plain(value: Any) -> Any:
+    """The value in JSON's types; numbers that are not finite become null, since JSON has none."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,1 @@
+"""Tables, figures, HTML reports and trackers, all made from run folders alone; start in `html`."""

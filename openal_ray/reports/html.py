@@ -1,0 +1,131 @@
+"""The report: one HTML file that needs nothing beside it, from one run folder or many."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from openal_ray.reports import drawing, figures
+from openal_ray.reports.comparison import Comparison, compare
+from openal_ray.reports.curves import PHASES, Curve, load
+from openal_ray.reports.findings import cautions, headline
+from openal_ray.reports.groups import Estimate
+from openal_ray.reports.run_page import RunPage, TextTable, run_page
+from openal_ray.reports.tables import cells, header, write_csv
+from openal_ray.reports.wording import count, percent, seconds
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_report(folders: Iterable[Path], path: Path) -> Path:
+    """Writes the report of these runs, with curves.png and comparison.csv beside it.
+
+    folders  run folders, or folders of run folders
+    path     the HTML file, or a folder that exists, in which it is called report.html
+    returns  the HTML file's path
+    raises   RunError for folders that are no runs or have no finished round
+    """
+    curves = load(folders)
+    comparisons = compare(curves)
+    target = path / "report.html" if path.is_dir() else path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    curve_figure = figures.accuracy_curves(comparisons)
+    drawing.png(curve_figure, target.with_name("curves.png"))
+    write_csv(comparisons, target.with_name("comparison.csv"))
+    description = " ".join(figures.describe(comparison) for comparison in comparisons)
+    page = _template().render(
+        title=_title(curves),
+        comparisons=[_section(comparison) for comparison in comparisons],
+        curves=_inline(curve_figure, "curves", description),
+        phases=_phases(comparisons),
+        runs=[_run(run_page(curve), alone=len(curves) == 1) for curve in curves],
+    )
+    target.write_text(page, encoding="utf-8")
+    return target
+
+
+def _template() -> Template:
+    settings: Any = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    return Environment(loader=FileSystemLoader(TEMPLATES), **settings).get_template("report.html.j2")
+
+
+def _title(curves: Sequence[Curve]) -> str:
+    datasets = list(dict.fromkeys(curve.dataset for curve in curves))
+    if len(curves) == 1:
+        return f"{curves[0].strategy} on {datasets[0]}, seed {curves[0].seed}"
+    return f"Strategies compared on {', '.join(datasets)}"
+
+
+def _section(comparison: Comparison) -> dict[str, Any]:
+    """What the template shows of one data set."""
+    return {
+        "dataset": comparison.dataset,
+        "headline": headline(comparison),
+        "cautions": cautions(comparison),
+        "header": header(comparison),
+        "rows": cells(comparison),
+        "tiles": _tiles(comparison),
+        "curves": _curves_as_numbers(comparison),
+    }
+
+
+def _tiles(comparison: Comparison) -> list[tuple[str, str]]:
+    """The few numbers worth large type, of the best strategy: name, accuracy, area, labels saved."""
+    if not comparison.rows:
+        return []
+    fields = dict(zip(header(comparison), (cell.text for cell in cells(comparison)[0]), strict=True))
+    best = comparison.rows[0]
+    several = len(comparison.rows) > 1
+    tiles = [("best strategy" if several else "strategy", fields["strategy"])]
+    tiles.append((f"accuracy with {count(best.last_labelled)} labels", f"{percent(best.last)} %"))
+    tiles.append(("area under the budget curve", f"{fields['AUBC']} %"))
+    if best.reference is not None:
+        tiles.append(("labels saved against random", fields["labels saved"]))
+    elif not several:
+        tiles.append(("seconds", fields["seconds"]))
+    return tiles
+
+
+def _curves_as_numbers(comparison: Comparison) -> TextTable:
+    """The accuracy panel as a table, for those who cannot see it: a row for each label count."""
+    columns = []
+    for row in comparison.rows:
+        counts = row.group.counts
+        estimates = (Estimate.of(column) for column in row.group.at("accuracy", counts).T)
+        columns.append(dict(zip(counts.tolist(), map(percent, estimates), strict=True)))
+    rows = [[count(n), *(column.get(n, "–") for column in columns)] for n in sorted(set().union(*columns))]
+    return TextTable(["labels", *(row.group.label for row in comparison.rows)], rows)
+
+
+def _phases(comparisons: Sequence[Comparison]) -> Markup | None:
+    """The figure of seconds by phase; None where no run recorded any."""
+    groups = [each for comparison in comparisons for each in comparison.groups]
+    spent = {each.label: [each.seconds(phase) for phase in PHASES] for each in groups}
+    if not any(map(any, spent.values())):
+        return None
+    parts = [
+        f"{label}: " + ", ".join(f"{phase} {seconds(value)}" for phase, value in zip(PHASES, values, strict=True))
+        for label, values in spent.items()
+    ]
+    return _inline(figures.phase_seconds(comparisons), "phases", f"Seconds a run by phase. {'; '.join(parts)}.")
+
+
+def _run(page: RunPage, alone: bool) -> dict[str, Any]:
+    """What the template shows of one run; with figures where it is the only one, since each takes time to draw."""
+    asked = classes = None
+    if alone and page.asked:
+        told = ", ".join(f"{count(images)} in round {round}" for round, images in page.asked.items())
+        asked = _inline(figures.query_counts(page.asked), "asked", f"Images asked: {told}.")
+    if alone and page.labelled_classes:
+        told = ", ".join(f"{name} {start + later}" for name, (start, later) in page.labelled_classes.items())
+        drawn = figures.queried_classes(page.labelled_classes)
+        classes = _inline(drawn, "classes", f"Labelled images of each class: {told}.")
+    return {"page": page, "asked": asked, "classes": classes, "open": alone}
+
+
+def _inline(figure: Figure, name: str, description: str) -> Markup:
+    """The figure as markup; matplotlib has escaped the names in it."""
+    return Markup(drawing.svg(figure, name, description))

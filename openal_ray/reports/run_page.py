@@ -1,0 +1,128 @@
+"""What the report shows of one run: configuration, environment, rounds, classes and what was asked."""
+
+import json
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from openal_ray.errors import RunError
+from openal_ray.reports.curves import Curve, read_table
+from openal_ray.reports.wording import count, seconds
+
+_SHARES = ("accuracy", "f1", "recall", "precision", "balanced_accuracy", "auroc")
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A table whose fields are text already."""
+
+    header: list[str]
+    rows: list[list[str]]
+
+
+@dataclass(frozen=True)
+class RunPage:
+    """One run as text; `asked` counts the images of each round, round 0 being the start set.
+
+    labelled_classes  class to (images in the start set, images of the queries); None where the run folder has no
+                      answers, that is, no column `class` in selections.csv
+    """
+
+    title: str
+    folder: str
+    config: str
+    environment: list[tuple[str, str]]
+    rounds: TextTable
+    classes: TextTable
+    asked: dict[int, int]
+    labelled_classes: dict[str, tuple[int, int]] | None
+
+
+def run_page(curve: Curve) -> RunPage:
+    """Reads the rest of a run folder; raises RunError for a damaged file, absent ones are left out."""
+    selections = read_table(curve.folder / "selections.csv")
+    classes = _last_round(read_table(curve.folder / "per_class.csv"))
+    asked = Counter(int(row["round"]) for row in selections)
+    return RunPage(
+        title=f"{curve.strategy} on {curve.dataset}, seed {curve.seed}",
+        folder=str(curve.folder),
+        config=yaml.safe_dump(curve.config, sort_keys=False, allow_unicode=True),
+        environment=_environment(curve),
+        rounds=_rounds(curve, asked),
+        classes=_classes(classes),
+        asked=dict(sorted(asked.items())),
+        labelled_classes=_labelled_classes(selections, [row["class"] for row in classes]),
+    )
+
+
+def _environment(curve: Curve) -> list[tuple[str, str]]:
+    path = curve.folder / "environment.json"
+    if not path.is_file():
+        return []
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return [(str(key), _spell(value)) for key, value in values.items()]
+    except (ValueError, AttributeError) as error:
+        raise RunError(f"{path}: expected a JSON object ({error}); delete it to report without it") from None
+
+
+def _spell(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {inner}" for key, inner in value.items() if inner is not None)
+    if isinstance(value, list):
+        return " ".join(map(str, value)) or "none"
+    return str(value)
+
+
+def _rounds(curve: Curve, asked: Counter[int]) -> TextTable:
+    rounds = [int(each) for each in curve.columns["round"]]
+    columns = [(name, [_field(name, value) for value in values]) for name, values in curve.columns.items()]
+    if asked:
+        columns.insert(2, ("asked", [count(asked[round]) for round in rounds]))
+    fields = zip(*(column for _, column in columns), strict=True)
+    return TextTable([_title(name) for name, _ in columns], [list(row) for row in fields])
+
+
+def _classes(classes: list[dict[str, str]]) -> TextTable:
+    """Of the last round; a class without test images has no recall, hence dashes."""
+    names = ["class", "support", "precision", "recall", "f1"]
+    rows = []
+    for row in classes:
+        measured = [f"{100 * float(row[name]):.1f}" if int(row["support"]) else "–" for name in names[2:]]
+        rows.append([row["class"], count(int(row["support"])), *measured])
+    return TextTable([_title(name) for name in names], rows)
+
+
+def _last_round(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    last = max((int(row["round"]) for row in rows), default=0)
+    return [row for row in rows if int(row["round"]) == last]
+
+
+def _labelled_classes(selections: list[dict[str, str]], classes: list[str]) -> dict[str, tuple[int, int]] | None:
+    if not selections or "class" not in selections[0]:
+        return None
+    start, later = Counter[str](), Counter[str]()
+    for row in selections:
+        (later if int(row["round"]) else start)[row["class"]] += 1
+    names = [name for name in dict.fromkeys([*classes, *start, *later]) if name]  # empty: rejected, or no answer yet
+    return {name: (start[name], later[name]) for name in names}
+
+
+def _title(column: str) -> str:
+    """The heading of a column with its unit: per cent for shares, seconds for times."""
+    if column in _SHARES:
+        return f"{column.replace('_', ' ')} %"
+    return column.removesuffix("_seconds").replace("_", " ") + (" s" if column.endswith("_seconds") else "")
+
+
+def _field(column: str, value: float) -> str:
+    if math.isnan(value):
+        return "–"
+    if column in ("round", "labelled"):
+        return count(value)
+    if column in _SHARES:
+        return f"{100 * value:.1f}"
+    return seconds(value) if column.endswith("_seconds") else f"{value:.4g}"

@@ -1,0 +1,200 @@
+"""A run folder: what an experiment leaves on disk, the lock that keeps a second driver out, and the tables in it.
+
+config.yaml        the resolved configuration          rounds.jsonl      the record, the only truth
+environment.json   versions, machine, command          metrics.csv       one line a round
+selections.csv     every image asked, in order         per_class.csv     one line a round and class
+checkpoints/       weights by round                    report.html       figures and tables
+"""
+
+import csv
+import io
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from filelock import FileLock, Timeout
+
+from openal_ray import config
+from openal_ray.errors import ConfigError, RunError
+from openal_ray.record import Record, State, selections
+
+PACKAGES = ("openal-ray", "ray", "torch", "torchvision", "timm", "numpy", "scikit-learn")
+Weights = dict[str, torch.Tensor]
+
+
+class RunFolder:
+    """One experiment on disk, held by this process until `close`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(path / ".lock")
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            raise RunError(f"{path}: another openal-ray process works in this folder; wait for it or stop it") from None
+        self.record = Record(path / "rounds.jsonl")
+
+    @classmethod
+    def create(cls, configuration: config.Config) -> "RunFolder":
+        """A new run; raises RunError if the folder holds anything already."""
+        path = configuration.folder.expanduser()
+        if path.exists() and any(entry.name != ".lock" for entry in path.iterdir()):
+            what = "a run" if (path / "config.yaml").exists() else "files"
+            raise RunError(
+                f"out: {path} holds {what} already. `openal-ray resume {path}` goes on with a run; "
+                "otherwise choose another folder with out=DIR."
+            )
+        folder = cls(path)
+        folder.write("config.yaml", config.dump(configuration))
+        folder.write("environment.json", json.dumps(_environment(), indent=2) + "\n")
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> tuple["RunFolder", config.Config]:
+        """A run that exists, and its configuration; raises RunError if there is none."""
+        configuration = read_config(path)
+        return cls(path), configuration
+
+    def close(self) -> None:
+        self._lock.release()
+
+    def write(self, name: str, text: str) -> None:
+        """Writes a file whole: a reader never sees half of it."""
+        temporary = self.path / f".{name}.tmp"
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(self.path / name)
+        except OSError as error:
+            raise RunError(f"{self.path / name}: cannot be written ({error.strerror}); make room and resume") from None
+
+    def write_tables(self, classes: Sequence[str]) -> None:
+        """Derives metrics.csv, per_class.csv and selections.csv from the record."""
+        state = self.record.state
+        lines = [line for _, line in sorted(state.evaluated.items())]
+        self.write("metrics.csv", _csv(_columns(lines, "row"), [line["row"].values() for line in lines]))
+        rows = [
+            {"round": line["round"], "class": name, **entry}
+            for line in lines
+            for name, entry in zip(classes, line["per_class"], strict=True)
+        ]
+        self.write("per_class.csv", _csv(list(rows[0]) if rows else ["round", "class"], [row.values() for row in rows]))
+        self.write("selections.csv", _csv(["round", "rank", "index", "id", "score"], selections(state)))
+
+    def save_weights(self, round: int, weights: Weights, keep: str) -> None:
+        """Stores a round's weights; with keep="last" older ones are removed afterwards."""
+        folder = self.path / "checkpoints"
+        try:
+            folder.mkdir(exist_ok=True)
+            torch.save(weights, folder / "incomplete.pt")
+            (folder / "incomplete.pt").replace(self._weights(round))
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+            (folder / "incomplete.pt").unlink(missing_ok=True)
+            raise RunError(f"{folder}: weights cannot be written ({error}); make room and resume") from None
+        if keep == "last":
+            for old in folder.glob("round-*.pt"):
+                if old != self._weights(round):
+                    old.unlink()
+
+    def load_weights(self, round: int) -> Weights | None:
+        """A round's weights, or None if they are not there (they can be trained again)."""
+        path = self._weights(round)
+        return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+
+    def drop_training(self) -> None:
+        """Removes what Ray Train kept inside trainings, once the run is complete."""
+        shutil.rmtree(self.path / "training", ignore_errors=True)
+
+    def _weights(self, round: int) -> Path:
+        return self.path / "checkpoints" / f"round-{round:03d}.pt"
+
+
+def runs_in(path: Path) -> list[Path]:
+    """The folder itself if it is a run, else the runs directly in it; raises RunError if there is none."""
+    if (path / "config.yaml").is_file():
+        return [path]
+    found = sorted(file.parent for file in path.glob("*/config.yaml"))
+    if not found:
+        raise RunError(f"{path}: neither a run folder nor a folder of runs; `openal-ray run` makes them, as out=DIR")
+    return found
+
+
+def status(path: Path) -> dict[str, Any]:
+    """How far a run is, as plain data; reads only, so that it may be asked while the run goes on."""
+    configuration = read_config(path)
+    state = Record(path / "rounds.jsonl", read_only=True).state
+    last = state.evaluated[max(state.evaluated)]["row"] if state.evaluated else {}
+    return {
+        "folder": str(path),
+        "state": _state_of(path, state),
+        "data": configuration.data.name,
+        "strategy": configuration.strategy.name if configuration.strategy else None,
+        "seed": configuration.seed,
+        "rounds": len(state.evaluated),
+        "labelled": sum(len(line["answers"]) for line in state.answered.values()),
+        "accuracy": last.get("accuracy"),
+        "waiting_for_labels": len(state.pending["indices"]) if state.pending else 0,
+    }
+
+
+def _state_of(path: Path, state: State) -> str:
+    lock = FileLock(path / ".lock")
+    try:
+        with lock.acquire(blocking=False):
+            pass
+    except Timeout:
+        return "running"
+    if state.pending:
+        return "waiting for labels"
+    return "finished" if state.ending else "interrupted; `openal-ray resume` goes on"
+
+
+def read_config(path: Path) -> config.Config:
+    """The configuration of a run folder, with `out` set to where it lies now; raises RunError if it is none."""
+    file = path / "config.yaml"
+    if not file.is_file():
+        raise RunError(f"{path}: not a run folder, it has no config.yaml")
+    try:
+        return config.parse({**config.read_file(file), "out": str(path)})
+    except (ConfigError, yaml.YAMLError) as error:
+        raise RunError(f"{file}: {error}") from None
+
+
+def _columns(lines: Sequence[Mapping[str, Any]], key: str) -> list[str]:
+    return list(lines[0][key]) if lines else ["round", "labelled", "accuracy"]
+
+
+def _csv(columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _environment() -> dict[str, Any]:
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "packages": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

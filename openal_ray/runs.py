@@ -1,0 +1,205 @@
+"""From a configuration to a finished run: data set, workers, folder, experiment, report."""
+
+import itertools
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from openal_ray import config
+from openal_ray.config import Config
+from openal_ray.data import catalogue
+from openal_ray.data.dataset import Dataset
+from openal_ray.experiment import Experiment, Listener, Silent, check
+from openal_ray.reports.html import write_report
+from openal_ray.reports.trackers import NoTracker, Tracker, WandbTracker
+from openal_ray.run_folder import RunFolder
+from openal_ray.shard import Settings
+from openal_ray.workers import LocalWorkers, Workers
+
+log = logging.getLogger(__name__)
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run came to: its folder, and metrics.csv's rows."""
+
+    folder: Path
+    rows: list[dict[str, Any]]
+
+
+def run(
+    configuration: Config | Mapping[str, Any] | str | Path,
+    *overrides: str,
+    dataset: Dataset | None = None,
+    listener: Listener | None = None,
+) -> Run:
+    """Runs one experiment to its end.
+
+    configuration  a Config, its nested mappings, or the path of a YAML file
+    overrides      further keys, each "key.path=value"
+    dataset        a data set of your own instead of data.name, such as openal_ray.data.from_torch makes
+    raises         UserError, before any work where it can be known by then
+    """
+    return run_all([as_config(configuration, overrides)], dataset, listener)[0]
+
+
+def resume(folder: Path | str, dataset: Dataset | None = None, listener: Listener | None = None) -> Run:
+    """Goes on with a run as if it had never stopped; a finished run is left as it is."""
+    return resume_all([Path(folder)], dataset, listener)[0]
+
+
+def resume_all(
+    folders: Sequence[Path], dataset: Dataset | None = None, listener: Listener | None = None
+) -> list[Run]:
+    """Goes on with several runs, one after the other."""
+    with ExitStack() as held:
+        opened = []
+        for path in folders:
+            folder, configuration = RunFolder.open(path)
+            held.callback(folder.close)
+            opened.append((folder, configuration))
+        return _finish(opened, dataset, listener or Silent())
+
+
+def run_all(
+    configurations: Sequence[Config], dataset: Dataset | None = None, listener: Listener | None = None
+) -> list[Run]:
+    """Runs experiments one after the other; those that differ in strategy, seed or budget alone share their workers."""
+    loaded = dataset or load_dataset(configurations[0])
+    for configuration in configurations:
+        check(configuration, loaded if _same_data(configuration, configurations[0]) else load_dataset(configuration))
+    with ExitStack() as held:
+        opened = []
+        for configuration in configurations:
+            opened.append((RunFolder.create(configuration), configuration))
+            held.callback(opened[-1][0].close)
+        return _finish(opened, dataset, listener or Silent())
+
+
+def expand(values: Mapping[str, Any]) -> list[Config]:
+    """One configuration for each strategy and seed, where these keys hold a list, or names separated by commas.
+
+    Several runs go to folders STRATEGY-SEED inside `out`.
+    """
+    strategies, seeds = _listed(values.get("strategy")), _listed(values.get("seed", 0))
+    if len(strategies) * len(seeds) == 1:
+        return [config.parse({**values, "strategy": strategies[0], "seed": seeds[0]})]
+    whole = config.parse({**values, "strategy": None, "seed": 0}).folder
+    found = []
+    for strategy, seed in itertools.product(strategies, seeds):
+        one = config.parse({**values, "strategy": strategy, "seed": seed})
+        name = one.strategy.name.replace("/", "-").replace(":", "-") if one.strategy else "supervised"
+        found.append(one.model_copy(update={"out": whole / f"{name}-{seed}"}))
+    return found
+
+
+def common_folder(configurations: Sequence[Config]) -> Path:
+    """Where the report on all of them goes: the one run's folder, or the folder around them."""
+    folders = [configuration.folder.expanduser() for configuration in configurations]
+    return folders[0] if len(folders) == 1 else folders[0].parent
+
+
+def _listed(value: Any) -> list[Any]:
+    if isinstance(value, str) and "," in value:
+        return [yaml.safe_load(part) for part in value.split(",")]
+    return value if isinstance(value, list) else [value]
+
+
+def as_config(configuration: Config | Mapping[str, Any] | str | Path, overrides: Iterable[str] = ()) -> Config:
+    """A checked Config out of what `run` accepts."""
+    if isinstance(configuration, Config):
+        configuration = configuration.model_dump(by_alias=True)
+    if not isinstance(configuration, Mapping):
+        configuration = config.read_file(Path(configuration))
+    return config.parse(config.override(configuration, overrides))
+
+
+def load_dataset(configuration: Config) -> Dataset:
+    """The data set that the configuration names; raises DataError or ConfigError."""
+    data = configuration.data
+    return catalogue.load(
+        data.name, root=data.root.expanduser(), image_size=data.image_size, channels=data.channels,
+        convert=data.convert, mean=data.mean, std=data.std, download=data.download, params=data.params,
+    )  # fmt: skip
+
+
+def _finish(
+    runs: Sequence[tuple[RunFolder, Config]], dataset: Dataset | None, listener: Listener
+) -> list[Run]:
+    results: list[Run] = []
+    for group in _groups(runs):
+        data = dataset or load_dataset(group[0][1])
+        with workers_for(group[0][1], data, group[0][0].path) as workers:
+            results += [_one(folder, configuration, data, workers, listener) for folder, configuration in group]
+    return results
+
+
+def _one(folder: RunFolder, configuration: Config, dataset: Dataset, workers: Workers, listener: Listener) -> Run:
+    tracking = configuration.tracking
+    tracker: Tracker = WandbTracker(tracking.project, tracking.entity) if tracking.wandb else NoTracker()
+    tracker.start(configuration.model_dump(mode="json", by_alias=True), folder.path.name, folder.path)
+    tracked = _Tracked(listener, tracker)
+    try:
+        experiment = Experiment(configuration, dataset, workers, folder, tracked)
+        listener.begin(configuration, folder.path, experiment.rounds, len(folder.record.state.evaluated))
+        experiment.run()
+    finally:
+        tracker.finish()
+        if folder.record.state.evaluated:
+            write_report([folder.path], folder.path / "report.html")
+    return Run(folder.path, [line["row"] for _, line in sorted(folder.record.state.evaluated.items())])
+
+
+class _Tracked:
+    """A listener that also tells a tracker of every round."""
+
+    def __init__(self, listener: Listener, tracker: Tracker) -> None:
+        self.begin, self.phase = listener.begin, listener.phase
+        self.advance, self.epoch = listener.advance, listener.epoch
+        self._listener, self._tracker = listener, tracker
+
+    def round_done(self, row: dict[str, Any]) -> None:
+        self._tracker.log(row["round"], row)
+        self._listener.round_done(row)
+
+
+@contextmanager
+def workers_for(configuration: Config, dataset: Dataset, folder: Path) -> Iterator[Workers]:
+    """The workers that the configuration asks for, local or on Ray; given back at the end, whatever happens."""
+    images = {"train": dataset.train, "test": dataset.test}
+    settings = Settings(
+        configuration.read, dataset.mean, dataset.std,
+        cache_bytes=int(configuration.data.cache_gb * GIB), skip_bad_images=configuration.data.bad_images == "skip",
+    )  # fmt: skip
+    if configuration.cluster.use == "local":
+        settings = replace(settings, device="cuda" if torch.cuda.is_available() else "cpu")
+        yield LocalWorkers(images, settings, configuration.shards)
+        return
+    from openal_ray.cluster.connect import connected
+    from openal_ray.cluster.workers import RayWorkers
+
+    with connected(configuration.cluster, verbose=log.isEnabledFor(logging.DEBUG)):
+        workers = RayWorkers(images, settings, configuration, folder)
+        try:
+            yield workers
+        finally:
+            workers.close()
+
+
+def _groups(runs: Sequence[tuple[RunFolder, Config]]) -> list[list[tuple[RunFolder, Config]]]:
+    groups: dict[str, list[tuple[RunFolder, Config]]] = {}
+    for folder, configuration in runs:
+        own = {"strategy", "seed", "out", "budget", "tracking", "checkpoints"}
+        groups.setdefault(configuration.model_dump_json(exclude=own), []).append((folder, configuration))
+    return list(groups.values())
+
+
+def _same_data(one: Config, other: Config) -> bool:
+    return one.data == other.data

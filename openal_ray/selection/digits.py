@@ -1,0 +1,153 @@
+"""Rows as int8 digits, whose inner products are the same exact integers on every machine.
+
+A row y is stored as  unit · (first + second / 254 + remainder)  with unit = max|y| / 127, so that both digits are int8.
+Products of digits are integers: any library, tile, thread count or device gives the same ones, and int8 is the fastest
+arithmetic that processors have. How much the digits leave out is measured row by row; `bounds` turns it into proofs.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+
+ROUNDING = 2.0**-24
+"""Largest relative error of one float32 operation."""
+
+_MEASURES = ("norms", "lengths", "remainders", "seconds")
+_TILE = 256  # rows encoded at a time, so that they and their copies stay in the second-level cache
+_PIECE = 1024  # columns multiplied at a time: 1024 * 127² < 2²⁴, so float32 holds every partial sum exactly
+
+
+@dataclass(frozen=True)
+class Digits:
+    """n rows of D numbers.
+
+    first       int8 [n, D]
+    second      int8 [n, D], or None where one digit is enough
+    norms       float64 [n] Euclidean norms, in the units of the rows
+    lengths     float32 [n] the same norms in units of max|y| / 127; 1 for a row of zeros
+    remainders  float32 [n] upper bounds on the norm of what the digits leave out, relative to the row's norm
+    seconds     float32 [n] upper bounds on the norm of second / 254, relative to the row's norm; 0 without it
+    """
+
+    first: torch.Tensor
+    second: torch.Tensor | None
+    norms: np.ndarray
+    lengths: np.ndarray
+    remainders: np.ndarray
+    seconds: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.norms)
+
+    def __getitem__(self, rows: slice) -> "Digits":
+        second = None if self.second is None else self.second[rows]
+        return Digits(self.first[rows], second, *(getattr(self, name)[rows] for name in _MEASURES))
+
+
+def concatenated(parts: Sequence[Digits]) -> Digits:
+    """The rows of all parts, one below the other."""
+    seconds = [part.second for part in parts if part.second is not None]
+    return Digits(
+        torch.cat([part.first for part in parts]),
+        torch.cat(seconds) if seconds else None,
+        *(np.concatenate([getattr(part, name) for part in parts]) for name in _MEASURES),
+    )
+
+
+def encode(rows: np.ndarray, origin: np.ndarray | None = None, two: bool = False, device: str = "cpu") -> Digits:
+    """The digits of `rows` [n, D] (any float type), seen from `origin` [D] if there is one.
+
+    two      keep a second digit: remainders are some 250 times smaller
+    device   where the digits live, and so where they are multiplied
+    raises   ValueError if a number, or its difference from the origin, is not finite
+    """
+    n, d = rows.shape
+    first, second = np.empty((n, d), np.int8), np.empty((n if two else 0, d), np.int8)
+    norms, lengths = np.empty(n), np.empty(n, np.float32)
+    remainders, seconds = np.empty(n, np.float32), np.zeros(n, np.float32)
+    for low in range(0, n, _TILE):
+        tile = slice(low, min(low + _TILE, n))
+        y, norms[tile], lengths[tile] = _scaled(rows[tile], origin)
+        digit = np.rint(y)
+        np.copyto(first[tile], digit, casting="unsafe")
+        y -= digit
+        if two:
+            np.rint(y * 254, out=digit)
+            np.copyto(second[tile], digit, casting="unsafe")
+            seconds[tile] = row_norms(digit) / (254 * lengths[tile])
+            y -= digit / 254
+        remainders[tile] = row_norms(y) / lengths[tile]
+    slack = np.float32(1 + (d + 8) * ROUNDING)  # sums of d squares
+    remainders = remainders * slack + np.float32(8 * ROUNDING)  # and the roundings of y itself
+    one, other = torch.from_numpy(first).to(device), torch.from_numpy(second).to(device)
+    return Digits(one, other if two else None, norms, lengths, remainders, seconds * slack)
+
+
+def _scaled(rows: np.ndarray, origin: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows in units of max|y| / 127 (float32), their norms, and their norms in those units."""
+    kind = np.promote_types(rows.dtype, np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # refused below, in words
+        y = np.subtract(rows, 0 if origin is None else origin, dtype=kind)
+        largest = np.abs(y).max(axis=1, initial=0)
+    if not np.isfinite(largest).all():
+        raise ValueError("numbers must be finite, and so must their differences; got NaN, infinity or an overflow")
+    y /= np.where(largest > 0, largest, 1)[:, None]
+    y = y.astype(np.float32, copy=False)
+    y *= 127
+    lengths = row_norms(y)
+    return y, largest.astype(np.float64) * lengths / 127, np.where(largest > 0, lengths, np.float32(1))
+
+
+def row_norms(rows: np.ndarray) -> np.ndarray:
+    """Euclidean norms [n]; einsum adds up each row on its own, so equal whatever rows stand beside it."""
+    return np.sqrt(np.einsum("nd,nd->n", rows, rows))
+
+
+def inner_products(rows: Digits, others: Digits) -> torch.Tensor:
+    """<row, other> in units of max|row| / 127 · max|other| / 127: float32 [n, m], on the device of the digits.
+
+    Second digits are used where there are any, except for the product of two of them (`bounds` allows for it).
+    """
+    total = _products(rows.first, others.first)
+    rest = [
+        _products(one, other)
+        for one, other in ((rows.first, others.second), (rows.second, others.first))
+        if one is not None and other is not None
+    ]
+    for product in rest:
+        total += product.div_(254)
+    return total
+
+
+def _products(rows: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """int8 [n, D] times int8 [m, D]: float32 [n, m], every piece exact, the pieces added from left to right."""
+    multiply = _by_int8 if rows.device.type == "cpu" and _int8_is_faster() else _by_float32
+    total = multiply(rows[:, :_PIECE], others[:, :_PIECE])
+    for low in range(_PIECE, rows.shape[1], _PIECE):
+        total += multiply(rows[:, low : low + _PIECE], others[:, low : low + _PIECE])
+    return total
+
+
+def _by_int8(rows: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    return torch._int_mm(rows, others.t()).float()
+
+
+def _by_float32(rows: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    return rows.float() @ others.float().t()
+
+
+@cache
+def _int8_is_faster() -> bool:
+    """Whether this processor has int8 products worth using; the integers are the same either way."""
+    sample = torch.full((256, 512), 127, dtype=torch.int8)
+    seconds = []
+    for multiply in (_by_int8, _by_float32):
+        multiply(sample, sample)  # the first call sets the library up
+        begin = time.perf_counter()
+        multiply(sample, sample)
+        seconds.append(time.perf_counter() - begin)
+    return seconds[0] < seconds[1]

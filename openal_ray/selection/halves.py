@@ -1,0 +1,61 @@
+"""The two halves of every distributed selection: a driver function asks, the shard halves answer.
+
+A shard half is a plain object built on one shard from that shard's arrays and `indices` (int64 [n], the ascending
+dataset indices of its rows). A driver half is a function `(halves, ..., k) -> Picks` that knows nothing but `Halves`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+BLOCK = 1024
+"""Dataset indices come in blocks of so many; a block is never split between shards, so sums over a block do not
+depend on the number of shards."""
+
+
+@dataclass(frozen=True)
+class Picks:
+    """What a selection chose, in the order picked.
+
+    indices  int64 [k] dataset indices
+    scores   float64 [k] the acquisition score of each at the moment it was picked
+    """
+
+    indices: np.ndarray
+    scores: np.ndarray
+
+
+class Halves(Protocol):
+    """The shard halves of one selection, one a shard, wherever they live."""
+
+    def ask(self, verb: str, *args: Any) -> list[Any]:
+        """The same question to every half; answers in shard order."""
+        ...
+
+    def ask_each(self, verb: str, args: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Its own question to each half; answers in shard order."""
+        ...
+
+
+class LocalHalves:
+    """Halves that live in this process."""
+
+    def __init__(self, halves: Sequence[Any]) -> None:
+        self._halves = list(halves)
+
+    def ask(self, verb: str, *args: Any) -> list[Any]:
+        """Call `verb(*args)` on every half, one after the other."""
+        return [getattr(half, verb)(*args) for half in self._halves]
+
+    def ask_each(self, verb: str, args: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Call `verb` on every half with its own arguments."""
+        return [getattr(half, verb)(*mine) for half, mine in zip(self._halves, args, strict=True)]
+
+
+def check_budget(halves: Halves, k: int) -> None:
+    """Refuse a `k` that the rows of all halves together cannot fill; every half answers the verb `size`."""
+    rows = sum(halves.ask("size"))
+    if not 0 <= k <= rows:
+        raise ValueError(f"k must be between 0 and the {rows} rows there are, got {k}")

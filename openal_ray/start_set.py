@@ -1,0 +1,65 @@
+"""The images that are labelled before round 0."""
+
+from pathlib import Path
+
+import numpy as np
+
+from openal_ray.config import Budget
+from openal_ray.errors import ConfigError
+from openal_ray.pool import DatasetOracle, Pool
+
+
+def check(budget: Budget, n_classes: int, labels: np.ndarray) -> None:
+    """Raises ConfigError for a start set that cannot be drawn; `labels` are the data set's, -1 = unknown."""
+    if budget.start == "stratified" and budget.n_start < n_classes:
+        raise ConfigError(
+            f"budget.n_start={budget.n_start} is less than the {n_classes} classes, so a stratified start set cannot "
+            "hold one image of each. Raise it, or set budget.start=random."
+        )
+    if budget.start == "given" and (labels >= 0).all():
+        raise ConfigError(
+            "budget.start=given takes the rows that are labelled already, and all are: there is no unlabelled row to "
+            "ask for. To simulate the labelling, set budget.start=stratified or random."
+        )
+    if budget.start == "given" and (labels < 0).all():
+        raise ConfigError("budget.start=given needs some labelled rows; set budget.start=none to begin without any")
+    if budget.start in ("stratified", "random") and (labels < 0).any():
+        raise ConfigError(
+            f"{(labels < 0).sum()} of {len(labels)} train images have no label, so nobody can answer for them in a "
+            "simulation. Set budget.start=given to ask people: the labelled rows are the start set."
+        )
+    if isinstance(budget.start, Path):
+        _indices_in(budget.start, len(labels))
+
+
+def choose(budget: Budget, pool: Pool, oracle: DatasetOracle, n_classes: int, rng: np.random.Generator) -> np.ndarray:
+    """Dataset indices of the start set, by the rule budget.start; at most the pool has."""
+    count = min(budget.n_start, pool.unlabelled.count)
+    if budget.start == "none":
+        return np.empty(0, dtype=np.int64)
+    if budget.start == "random":
+        return pool.unlabelled.draw(count, rng)
+    if budget.start == "stratified":
+        return oracle.stratified(pool.unlabelled, count, n_classes, rng)
+    if budget.start == "given":
+        return oracle.answerable(pool.unlabelled)
+    indices = _indices_in(budget.start, pool.size)
+    return indices[~np.isin(indices, pool.held_out)]
+
+
+def _indices_in(file: Path, size: int) -> np.ndarray:
+    path = file.expanduser()
+    if not path.is_file():
+        raise ConfigError(
+            f"budget.start: {str(file)!r} is neither stratified, random, given nor none, and no such file of dataset "
+            "indices exists"
+        )
+    try:
+        indices = np.array([int(word) for word in path.read_text(encoding="utf-8").replace(",", " ").split()], np.int64)
+    except ValueError as error:
+        raise ConfigError(f"budget.start: {path} must hold dataset indices, one a line: {error}") from None
+    wrong = indices[(indices < 0) | (indices >= size)]
+    if len(wrong) or len(np.unique(indices)) != len(indices):
+        problem = f"{wrong[0]} is not in 0 … {size - 1}" if len(wrong) else "an index stands there twice"
+        raise ConfigError(f"budget.start: {path}: {problem}")
+    return indices

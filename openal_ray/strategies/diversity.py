@@ -1,0 +1,41 @@
+"""Strategies that spread a query over the pool's features."""
+
+import numpy as np
+
+from openal_ray.selection.halves import Picks
+from openal_ray.shard import Signals
+from openal_ray.strategies.strategy import Strategy, View
+
+
+def k_center() -> Strategy:
+    """Core-set (Sener & Savarese 2018, Alg. 1): cover the pool's features with as small a ball as possible.
+
+    Differs from the paper: greedy only, without the mixed-integer refinement, as in common practice.
+    """
+
+    def pick(view: View, budget: int, rng: np.random.Generator) -> Picks:
+        return view.k_center("features", budget)
+
+    return Strategy(needs=("features",), needs_labelled=("features",), pick=pick)
+
+
+def badge() -> Strategy:
+    """BADGE (Ash et al. 2020, Alg. 1): k-means++ over the last layer's gradients at the predicted class.
+
+    A gradient is residual ⊗ features, and distances between outer products need only the factors, so the
+    [n, C·D] embedding is never built. Differs from the paper: the first pick is the largest gradient, as in its
+    authors' code, not a draw; the sign of the residual is turned, which no distance sees.
+    """
+
+    def pick(view: View, budget: int, rng: np.random.Generator) -> Picks:
+        return view.kmeans_pp(residual, lambda read: read["features"], budget, rng)
+
+    return Strategy(needs=("probs", "features"), pick=pick)
+
+
+def residual(read: Signals) -> np.ndarray:
+    """Probabilities minus the one-hot predicted class [n, C]: the loss's gradient at the logits."""
+    probs = read["probs"]
+    result = probs.copy()
+    result[np.arange(len(probs)), probs.argmax(1)] -= 1
+    return result
