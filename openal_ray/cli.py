@@ -23,7 +23,9 @@ from openal_ray.run_folder import status as run_status
 from openal_ray.strategies import catalogue
 
 DONE, INTERNAL, BAD_INPUT, WAITING, INTERRUPTED = 0, 1, 2, 3, 130
-out, err = Console(), Console(stderr=True)
+PIPE_WIDTH = 120  # columns for output that goes to a file or another program
+out = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+err = Console(stderr=True, width=None if sys.stderr.isatty() else PIPE_WIDTH)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 verbose_option = click.option("-v", "--verbose", is_flag=True, help="Show everything, Ray's own output included.")
@@ -123,7 +125,9 @@ def strategies(name: str | None, as_json: bool) -> None:
 @json_option
 def datasets(name: str | None, as_json: bool) -> None:
     """List the data sets, or print all there is to know about one."""
-    facts = [source.facts() for source in ([data_catalogue.find(name)[0]] if name else data_catalogue.DATASETS.values())]
+    facts = [
+        source.facts() for source in ([data_catalogue.find(name)[0]] if name else data_catalogue.DATASETS.values())
+    ]
     if as_json:
         _print_json(facts)
     elif name:

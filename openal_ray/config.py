@@ -3,16 +3,20 @@
 A file is YAML; an override is `key.path=value` with a YAML value. Unknown keys are refused by path with a near match.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from openal_ray.errors import ConfigError, unknown_name
+from openal_ray.config_problems import sentence
+from openal_ray.errors import ConfigError
 
 Precision = Literal["float32", "bfloat16", "float16"]
+Transform = str | Annotated[dict[str, dict[str, Any]], Field(min_length=1, max_length=1)]
+"""A bare name, or one name with its arguments."""
 
 
 class Section(BaseModel):
@@ -94,7 +98,7 @@ class Train(Section):
     warmup_epochs: float = Field(0, ge=0, description="linear ramp of the learning rate before the scheduler")
     label_smoothing: float = Field(0, ge=0, lt=1)
     class_weights: Literal["none", "balanced"] = "none"
-    augment: tuple[str | dict[str, dict[str, Any]], ...] = Field((), description="torchvision.transforms.v2 by name")
+    augment: tuple[Transform, ...] = Field((), description="torchvision.transforms.v2 by name")
     accumulate: int = Field(1, ge=1, description="batches whose gradients are added up for one step")
     precision: Precision = "float32"
     weights: Literal["last", "best"] = Field("last", description="of the last epoch, or the best on validation")
@@ -175,9 +179,9 @@ class Config(Section):
     @property
     def folder(self) -> Path:
         """The run folder."""
-        name = self.strategy.name if self.strategy else "supervised"
-        data = self.data.name.replace(":", "-").replace("/", "-")
-        return self.out or Path("runs") / f"{data}-{name}-{self.seed}"
+        strategy = self.strategy.name if self.strategy else "supervised"
+        name = f"{self.data.name}-{strategy}-{self.seed}"
+        return self.out or Path("runs") / name.replace(":", "-").replace("/", "-")
 
 
 def parse(values: Mapping[str, Any]) -> Config:
@@ -185,7 +189,19 @@ def parse(values: Mapping[str, Any]) -> Config:
     try:
         return Config.model_validate(dict(values))
     except ValidationError as error:
-        raise ConfigError("\n".join(_sentence(problem) for problem in error.errors())) from None
+        raise ConfigError("\n".join(sentence(problem, Config) for problem in error.errors())) from None
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML, safely, where 5e-4 is a number: YAML 1.1 takes it for a word, since it has no point."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Its counterpart, which puts the word 5e-4 between quotes."""
+
+
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -193,11 +209,12 @@ def read_file(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"{path}: no such configuration file. Those shipped are in configs/.")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a YAML file: {error}") from None
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected keys and values, got {type(values).__name__}")
+        found = "an empty file" if values is None else type(values).__name__
+        raise ConfigError(f"{path}: expected keys and values, such as seed: 0, got {found}")
     return values
 
 
@@ -209,7 +226,7 @@ def override(values: Mapping[str, Any], assignments: Iterable[str]) -> dict[str,
         if not sign or not path:
             raise ConfigError(f"{assignment!r}: an override is written key=value, for example seed=1")
         try:
-            value = yaml.safe_load(text) if text else None
+            value = yaml.load(text, _Loader) if text else None
         except yaml.YAMLError as error:
             raise ConfigError(f"{path}: {text!r} is not a YAML value: {error}") from None
         _put(result, path.split("."), value)
@@ -219,7 +236,7 @@ def override(values: Mapping[str, Any], assignments: Iterable[str]) -> dict[str,
 def dump(config: Config) -> str:
     """The resolved configuration as YAML; reading it back gives an equal configuration."""
     values = config.model_dump(mode="json", by_alias=True)
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -237,23 +254,3 @@ def _put(values: dict[str, Any], path: list[str], value: Any) -> None:
         values[parent] = inner or {}
         values = values[parent]
     values[last] = value
-
-
-def _sentence(problem: Any) -> str:
-    """One pydantic problem as a sentence that begins with the key's path."""
-    path = [str(part) for part in problem["loc"]]
-    key = ".".join(path) or "configuration"
-    if problem["type"] == "extra_forbidden":
-        return f"{key}: {unknown_name('key', path[-1], _keys_beside(path))}"
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "value_error":
-        return message if key == "configuration" else f"{key}: {message}"
-    return f"{key}: {message[0].lower()}{message[1:]}, got {problem['input']!r}"
-
-
-def _keys_beside(path: list[str]) -> list[str]:
-    section: Any = Config
-    for part in path[:-1]:
-        by_key = {field.alias or name: field for name, field in section.model_fields.items()}
-        section = by_key[part].annotation
-    return [field.alias or name for name, field in section.model_fields.items()]

@@ -205,7 +205,12 @@ class Experiment:
             **{name: _milliseconds(value) for name, value in seconds.items()},
         }  # fmt: skip
         self.folder.record.append(
-            {"kind": "evaluated", "round": round, "row": row, "per_class": [asdict(entry) for entry in measured.per_class]}
+            {
+                "kind": "evaluated",
+                "round": round,
+                "row": row,
+                "per_class": [asdict(entry) for entry in measured.per_class],
+            }
         )
         self.folder.write_tables(self.dataset.classes)
         self.listener.round_done(row)

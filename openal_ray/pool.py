@@ -17,7 +17,10 @@ def _none() -> np.ndarray:
 
 
 def _as_indices(indices: Sequence[int] | np.ndarray) -> np.ndarray:
-    return np.asarray(indices, dtype=np.int64).reshape(-1)
+    array = np.asarray(indices)
+    if array.size and array.dtype.kind not in "iu":  # a mask or a share would become wrong indices without a word
+        raise TypeError(f"indices and classes must be integers, got {array.dtype}")
+    return array.astype(np.int64, copy=False).reshape(-1)
 
 
 def _check_count(count: int, available: int) -> None:
@@ -70,7 +73,7 @@ class AllBut:
         self.count = size - len(taken)
 
     def between(self, start: int, stop: int) -> np.ndarray:
-        stop = min(stop, self.size)
+        start, stop = max(start, 0), min(stop, self.size)
         low, high = np.searchsorted(self.taken, [start, stop])
         free = np.ones(max(stop - start, 0), dtype=bool)
         free[self.taken[low:high] - start] = False
@@ -112,6 +115,8 @@ class Pool:
             object.__setattr__(self, name, array)
         if len(self.labelled) != len(self.classes):
             raise ValueError(f"{len(self.labelled)} labelled indices but {len(self.classes)} classes")
+        if (self.classes < 0).any():
+            raise ValueError(f"classes must be 0 or more, got {self.classes.min()}")
         everything = np.concatenate([self.labelled, self.rejected, self.held_out])
         if len(everything) != len(self.taken):
             raise ValueError("an index is in the pool twice: labelled, rejected and held_out must be disjoint")
@@ -121,7 +126,9 @@ class Pool:
     @cached_property
     def taken(self) -> np.ndarray:
         """Every index that is not unlabelled, ascending."""
-        return np.unique(np.concatenate([self.labelled, self.rejected, self.held_out]))
+        indices = np.unique(np.concatenate([self.labelled, self.rejected, self.held_out]))
+        indices.setflags(write=False)
+        return indices
 
     @property
     def unlabelled(self) -> AllBut:
@@ -186,10 +193,14 @@ class DatasetOracle:
         """`count` members, each class in proportion to its size and at least once, in random order.
 
         Shares are rounded by largest remainder, on a tie for the lower class.
+        raises  ValueError  if there are fewer members of known class, or more classes among them than `count`
         """
         indices = self.answerable(members)
+        _check_count(count, len(indices))
         classes = self._labels[indices]
         sizes = np.bincount(classes, minlength=n_classes)
+        if count < np.count_nonzero(sizes):
+            raise ValueError(f"{count} images cannot hold one of each of {np.count_nonzero(sizes)} classes")
         exact = sizes * count / max(1, sizes.sum())
         quotas = np.minimum(np.maximum(np.floor(exact), 1), sizes).astype(np.int64)
         while quotas.sum() < count:

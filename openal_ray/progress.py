@@ -19,7 +19,12 @@ class ProgressLine:
     def __init__(self, console: Console, runs: int) -> None:
         self.console, self.runs, self.run = console, runs, 0
         self.name, self.rounds = "", 0
-        columns = [TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn()]
+        columns = [
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        ]
         self.bars = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self.whole: TaskID | None = None
         self.step: TaskID | None = None
@@ -61,8 +66,8 @@ class ProgressLine:
         self.console.print(
             f"{self.name}: round {row['round']}/{self.rounds - 1}, {row['labelled']} labels, "
             f"accuracy {100 * row['accuracy']:.1f} %",
-            highlight=False,
-        )
+            highlight=False, markup=False, emoji=False, soft_wrap=True,
+        )  # fmt: skip
 
     def _remove(self, task: TaskID | None) -> None:
         if task is not None and task in self.bars.task_ids:

@@ -16,7 +16,8 @@ import logging
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,8 @@ class State:
 
     def pool(self, size: int, held_out: np.ndarray) -> Pool:
         """The pool after all answers; `held_out` is the validation split."""
-        pool = Pool(size, held_out=held_out).hold_out([i for i in self.skipped if i not in set(held_out.tolist())])
+        skipped = np.setdiff1d(np.array(list(self.skipped), dtype=np.int64), held_out)
+        pool = Pool(size, held_out=held_out).hold_out(skipped)
         for number, answer in sorted(self.answered.items()):
             pool = pool.annotate(self.asked[number]["indices"], answer["answers"])
         return pool
@@ -84,30 +86,35 @@ class Record:
         then = self.state.begin
         if not then:
             self.append(now)
-        elif now != then:
-            changed = next(key for key in now if now[key] != then.get(key))
-            raise RunError(
-                f"{self.path.parent}: the data set is not the one this run began with: {changed} was "
-                f"{str(then.get(changed))[:200]}, is {str(now[changed])[:200]}. Restore it, or begin a new run."
-            )
+            return
+        for key, value in now.items():
+            if value != then.get(key):
+                raise RunError(
+                    f"{self.path.parent}: the data set is not the one this run began with: {key} was "
+                    f"{str(then.get(key))[:200]}, is {str(value)[:200]}. Restore it, or begin a new run."
+                )
 
     def append(self, *lines: Mapping[str, Any]) -> None:
-        """Adds lines: all of them reach the disk, or none."""
-        text = "".join(json.dumps(_plain(line), ensure_ascii=False) + "\n" for line in lines)
+        """Adds lines: all of them reach the disk, or none; raises ValueError for a line that cannot follow."""
+        texts = [json.dumps(_plain(line), ensure_ascii=False) for line in lines]
+        state = self.state
+        for text in texts:
+            state = _after(state, json.loads(text))
         size = self.path.stat().st_size if self.path.exists() else 0
         try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(text)
+            # A file name that is not UTF-8 has lone surrogates; written as \udcXX, which JSON reads back as they were.
+            with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+                file.writelines(f"{text}\n" for text in texts)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            os.truncate(self.path, size)
+            with suppress(OSError):  # there may be no file, or no folder any more
+                os.truncate(self.path, size)
             raise RunError(
                 f"{self.path}: cannot be written ({error.strerror}). Nothing of the finished rounds is lost; "
                 "make room and `openal-ray resume`."
             ) from None
-        for line in text.splitlines():
-            self._take(json.loads(line))
+        self.state = state
 
     def _replay(self, repair: bool) -> None:
         content = self.path.read_bytes()
@@ -115,25 +122,32 @@ class Record:
         if len(whole) < len(content) and repair:
             log.warning("%s: its last line was cut off and is dropped", self.path)
             os.truncate(self.path, len(whole))
-        for number, line in enumerate(whole.decode("utf-8", errors="replace").splitlines(), start=1):
+        for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
             try:
-                self._take(json.loads(line))
+                self.state = _after(self.state, json.loads(line.decode("utf-8")))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise RunError(
                     f"{self.path}: line {number} is damaged ({error!r}). Cut the file before that line to go on from "
                     "the rounds before it, or start anew in another folder."
                 ) from None
 
-    def _take(self, line: Line) -> None:
-        kind = line["kind"]
-        if kind == "skipped":
-            self.state.skipped.update(zip(line["indices"], line["reasons"], strict=True))
-        elif kind in ("begin", "finished"):
-            (self.state.begin if kind == "begin" else self.state.ending).update(line)
-        elif kind in ("asked", "answered", "evaluated"):
-            getattr(self.state, kind)[line["round"]] = line
-        else:
-            raise ValueError(f"unknown kind {kind!r}")
+
+def _after(state: State, line: Line) -> State:
+    """The state once `line` has happened; raises ValueError, KeyError or TypeError for a line that cannot follow."""
+    kind = line["kind"]
+    if kind == "begin":
+        return replace(state, begin=line)
+    if kind == "finished":
+        return replace(state, ending=line)
+    if kind == "skipped":
+        return replace(state, skipped={**state.skipped, **dict(zip(line["indices"], line["reasons"], strict=True))})
+    if kind not in ("asked", "answered", "evaluated"):
+        raise ValueError(f"unknown kind {kind!r}")
+    if kind == "answered":
+        asked, answered = len(state.asked[line["round"]]["indices"]), len(line["answers"])
+        if asked != answered:
+            raise ValueError(f"{asked} images were asked, but there are {answered} answers")
+    return replace(state, **{kind: {**getattr(state, kind), line["round"]: line}})
 
 
 def selections(state: State) -> Iterable[tuple[int, int, int, str, float | None]]:
@@ -141,6 +155,14 @@ def selections(state: State) -> Iterable[tuple[int, int, int, str, float | None]
     for number, line in sorted(state.asked.items()):
         for rank, (index, name, score) in enumerate(zip(line["indices"], line["ids"], line["scores"], strict=True), 1):
             yield number, rank, index, name, score
+
+
+def labels(state: State) -> Iterable[tuple[int, int, str, int]]:
+    """Everything that was answered: round, index, id, class (-1 for out-of-distribution)."""
+    for number, answer in sorted(state.answered.items()):
+        asked = state.asked[number]
+        for index, name, label in zip(asked["indices"], asked["ids"], answer["answers"], strict=True):
+            yield number, index, name, label
 
 
 def _plain(value: Any) -> Any:

@@ -3,7 +3,8 @@
 config.yaml        the resolved configuration          rounds.jsonl      the record, the only truth
 environment.json   versions, machine, command          metrics.csv       one line a round
 selections.csv     every image asked, in order         per_class.csv     one line a round and class
-checkpoints/       weights by round                    report.html       figures and tables
+labels.csv         every answer, by class name         report.html       figures and tables
+checkpoints/       weights by round
 """
 
 import csv
@@ -20,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from filelock import FileLock, Timeout
 
 from openal_ray import config
 from openal_ray.errors import ConfigError, RunError
-from openal_ray.record import Record, State, selections
+from openal_ray.pool import OUT_OF_DISTRIBUTION
+from openal_ray.record import Record, State, labels, selections
 
 PACKAGES = ("openal-ray", "ray", "torch", "torchvision", "timm", "numpy", "scikit-learn")
 Weights = dict[str, torch.Tensor]
@@ -36,27 +37,39 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(path / ".lock")
         try:
+            path.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(blocking=False)
         except Timeout:
             raise RunError(f"{path}: another openal-ray process works in this folder; wait for it or stop it") from None
-        self.record = Record(path / "rounds.jsonl")
+        except OSError as error:
+            raise RunError(
+                f"out: {path} cannot be a run folder ({error.strerror}); choose another folder with out=DIR"
+            ) from None
+        try:
+            self.record = Record(path / "rounds.jsonl")
+        except Exception:
+            self.close()
+            raise
 
     @classmethod
     def create(cls, configuration: config.Config) -> "RunFolder":
         """A new run; raises RunError if the folder holds anything already."""
         path = configuration.folder.expanduser()
-        if path.exists() and any(entry.name != ".lock" for entry in path.iterdir()):
+        if path.is_dir() and any(entry.name != ".lock" for entry in path.iterdir()):
             what = "a run" if (path / "config.yaml").exists() else "files"
             raise RunError(
                 f"out: {path} holds {what} already. `openal-ray resume {path}` goes on with a run; "
                 "otherwise choose another folder with out=DIR."
             )
         folder = cls(path)
-        folder.write("config.yaml", config.dump(configuration))
-        folder.write("environment.json", json.dumps(_environment(), indent=2) + "\n")
+        try:
+            folder.write("config.yaml", config.dump(configuration))
+            folder.write("environment.json", json.dumps(_environment(), indent=2) + "\n")
+        except RunError:
+            folder.close()
+            raise
         return folder
 
     @classmethod
@@ -72,23 +85,26 @@ class RunFolder:
         """Writes a file whole: a reader never sees half of it."""
         temporary = self.path / f".{name}.tmp"
         try:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
             temporary.replace(self.path / name)
         except OSError as error:
+            temporary.unlink(missing_ok=True)
             raise RunError(f"{self.path / name}: cannot be written ({error.strerror}); make room and resume") from None
 
     def write_tables(self, classes: Sequence[str]) -> None:
-        """Derives metrics.csv, per_class.csv and selections.csv from the record."""
+        """Derives metrics.csv, per_class.csv, selections.csv and labels.csv from the record."""
         state = self.record.state
         lines = [line for _, line in sorted(state.evaluated.items())]
-        self.write("metrics.csv", _csv(_columns(lines, "row"), [line["row"].values() for line in lines]))
-        rows = [
+        per_class = [
             {"round": line["round"], "class": name, **entry}
             for line in lines
             for name, entry in zip(classes, line["per_class"], strict=True)
         ]
-        self.write("per_class.csv", _csv(list(rows[0]) if rows else ["round", "class"], [row.values() for row in rows]))
+        self.write("metrics.csv", _table(["round", "labelled", "accuracy"], [line["row"] for line in lines]))
+        self.write("per_class.csv", _table(["round", "class"], per_class))
         self.write("selections.csv", _csv(["round", "rank", "index", "id", "score"], selections(state)))
+        named = ((*row, classes[label] if label >= 0 else "") for *row, label in labels(state))
+        self.write("labels.csv", _csv(["round", "index", "id", "class"], named))
 
     def save_weights(self, round: int, weights: Weights, keep: str) -> None:
         """Stores a round's weights; with keep="last" older ones are removed afterwards."""
@@ -106,9 +122,16 @@ class RunFolder:
                     old.unlink()
 
     def load_weights(self, round: int) -> Weights | None:
-        """A round's weights, or None if they are not there (they can be trained again)."""
+        """A round's weights, or None if they are not there (they can be trained again); RunError for a damaged file."""
         path = self._weights(round)
-        return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            weights: Weights = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch has no one type for a file that was cut off
+            problem = str(error).partition("\n")[0]
+            raise RunError(f"{path}: damaged weights ({problem}); delete the file and `openal-ray resume`") from None
+        return weights
 
     def drop_training(self) -> None:
         """Removes what Ray Train kept inside trainings, once the run is complete."""
@@ -140,17 +163,18 @@ def status(path: Path) -> dict[str, Any]:
         "strategy": configuration.strategy.name if configuration.strategy else None,
         "seed": configuration.seed,
         "rounds": len(state.evaluated),
-        "labelled": sum(len(line["answers"]) for line in state.answered.values()),
+        "labelled": sum(a != OUT_OF_DISTRIBUTION for line in state.answered.values() for a in line["answers"]),
         "accuracy": last.get("accuracy"),
         "waiting_for_labels": len(state.pending["indices"]) if state.pending else 0,
     }
 
 
 def _state_of(path: Path, state: State) -> str:
-    lock = FileLock(path / ".lock")
+    lock = path / ".lock"
     try:
-        with lock.acquire(blocking=False):
-            pass
+        if lock.exists():  # else it would be made, where only reading was asked
+            with FileLock(lock).acquire(blocking=False):
+                pass
     except Timeout:
         return "running"
     if state.pending:
@@ -159,18 +183,25 @@ def _state_of(path: Path, state: State) -> str:
 
 
 def read_config(path: Path) -> config.Config:
-    """The configuration of a run folder, with `out` set to where it lies now; raises RunError if it is none."""
+    """The configuration of a run folder, with `out` set to where it lies now.
+
+    raises  RunError     if it is no run folder
+            ConfigError  if its config.yaml was damaged, naming the file
+    """
     file = path / "config.yaml"
     if not file.is_file():
         raise RunError(f"{path}: not a run folder, it has no config.yaml")
+    values = {**config.read_file(file), "out": str(path)}
     try:
-        return config.parse({**config.read_file(file), "out": str(path)})
-    except (ConfigError, yaml.YAMLError) as error:
-        raise RunError(f"{file}: {error}") from None
+        return config.parse(values)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from None
 
 
-def _columns(lines: Sequence[Mapping[str, Any]], key: str) -> list[str]:
-    return list(lines[0][key]) if lines else ["round", "labelled", "accuracy"]
+def _table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    """CSV of rows with names: `columns` first, then whatever else a row has; a cell that a row lacks stays empty."""
+    names = list(dict.fromkeys([*columns, *(name for row in rows for name in row)]))
+    return _csv(names, ([row.get(name) for name in names] for row in rows))
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:

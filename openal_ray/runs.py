@@ -55,9 +55,7 @@ def resume(folder: Path | str, dataset: Dataset | None = None, listener: Listene
     return resume_all([Path(folder)], dataset, listener)[0]
 
 
-def resume_all(
-    folders: Sequence[Path], dataset: Dataset | None = None, listener: Listener | None = None
-) -> list[Run]:
+def resume_all(folders: Sequence[Path], dataset: Dataset | None = None, listener: Listener | None = None) -> list[Run]:
     """Goes on with several runs, one after the other."""
     with ExitStack() as held:
         opened = []
@@ -130,9 +128,7 @@ def load_dataset(configuration: Config) -> Dataset:
     )  # fmt: skip
 
 
-def _finish(
-    runs: Sequence[tuple[RunFolder, Config]], dataset: Dataset | None, listener: Listener
-) -> list[Run]:
+def _finish(runs: Sequence[tuple[RunFolder, Config]], dataset: Dataset | None, listener: Listener) -> list[Run]:
     results: list[Run] = []
     for group in _groups(runs):
         data = dataset or load_dataset(group[0][1])

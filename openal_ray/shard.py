@@ -88,7 +88,9 @@ class Shard:
         wanted = members.between(block * BLOCK, (block + 1) * BLOCK)
         bad: dict[int, str] = {}
         parts = [
-            (indices, self._compute(pixels, needs)) for indices, pixels in self._batches(images, wanted, bad) if len(indices)
+            (indices, self._compute(pixels, needs))
+            for indices, pixels in self._batches(images, wanted, bad)
+            if len(indices)
         ]
         read = np.concatenate([indices for indices, _ in parts]) if parts else wanted[:0]
         arrays = {name: np.concatenate([part[name] for _, part in parts]) for name in needs} if parts else {}
@@ -132,13 +134,13 @@ class Shard:
         """Batches of pictures, decoded one batch ahead of the network."""
         size = self.settings.read.batch_size
         parts = [wanted[start : start + size] for start in range(0, len(wanted), size)]
-        waiting = [self.ahead.submit(self._decode, images, part, bad) for part in parts[:1]]
+        if not parts:
+            return
+        waiting = self.ahead.submit(self._decode, images, parts[0], bad)
         for following in [*parts[1:], None]:
-            if not waiting:
-                return
-            ready = waiting.pop().result()
+            ready = waiting.result()
             if following is not None:
-                waiting.append(self.ahead.submit(self._decode, images, following, bad))
+                waiting = self.ahead.submit(self._decode, images, following, bad)
             yield ready
 
     def _decode(self, images: str, indices: np.ndarray, bad: dict[int, str]) -> tuple[np.ndarray, np.ndarray]:

@@ -1,12 +1,15 @@
 """The images that are labelled before round 0."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from openal_ray.config import Budget
-from openal_ray.errors import ConfigError
+from openal_ray.errors import ConfigError, unknown_name
 from openal_ray.pool import DatasetOracle, Pool
+
+RULES = ("stratified", "random", "given", "none")
 
 
 def check(budget: Budget, n_classes: int, labels: np.ndarray) -> None:
@@ -51,15 +54,24 @@ def _indices_in(file: Path, size: int) -> np.ndarray:
     path = file.expanduser()
     if not path.is_file():
         raise ConfigError(
-            f"budget.start: {str(file)!r} is neither stratified, random, given nor none, and no such file of dataset "
-            "indices exists"
+            f"budget.start: {unknown_name('rule', str(file), RULES)} "
+            "There is no file of dataset indices of that name either."
         )
     try:
-        indices = np.array([int(word) for word in path.read_text(encoding="utf-8").replace(",", " ").split()], np.int64)
+        indices = [int(word) for word in path.read_text(encoding="utf-8").replace(",", " ").split()]
     except ValueError as error:
         raise ConfigError(f"budget.start: {path} must hold dataset indices, one a line: {error}") from None
-    wrong = indices[(indices < 0) | (indices >= size)]
-    if len(wrong) or len(np.unique(indices)) != len(indices):
-        problem = f"{wrong[0]} is not in 0 … {size - 1}" if len(wrong) else "an index stands there twice"
+    problem = _problem(indices, size)
+    if problem:
         raise ConfigError(f"budget.start: {path}: {problem}")
-    return indices
+    return np.array(indices, dtype=np.int64)
+
+
+def _problem(indices: list[int], size: int) -> str | None:
+    if not indices:
+        return "it holds no dataset index; to begin without labels set budget.start=none"
+    wrong = next((index for index in indices if not 0 <= index < size), None)
+    if wrong is not None:
+        return f"{wrong} is not in 0 … {size - 1}"
+    twice = next((index for index, times in Counter(indices).items() if times > 1), None)
+    return None if twice is None else f"{twice} stands there more than once"

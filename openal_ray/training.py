@@ -1,6 +1,5 @@
-"""The one training loop: used in this process, in Ray Train's workers, on CPU and GPU, alone and in data-parallel teams."""
+"""The one training loop: in this process and in Ray Train's workers, on CPU and GPU, alone and in teams."""
 
-import copy
 import hashlib
 import math
 import time
@@ -14,14 +13,16 @@ import numpy as np
 import torch
 from torch import distributed, nn
 
-from openal_ray import config, seeds
+from openal_ray import batches, config, optimisation, seeds
+from openal_ray.batches import Part
 from openal_ray.data.images import Images
-from openal_ray.errors import ConfigError, TrainingError, unknown_name
+from openal_ray.errors import ConfigError, TrainingError
 from openal_ray.models.learners import Learner
-from openal_ray.models.pixels import Normalise, augmentation
+from openal_ray.models.pixels import Augmentation, Normalise, augmentation, check_augmentation
 
 State = dict[str, Any]
 AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+VALIDATION_BATCH = 256  # images
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +55,7 @@ class Job:
         for array in (self.indices, self.targets, *self.validation):
             digest.update(np.ascontiguousarray(array).tobytes())
         for tensor in (self.start or {}).values():
-            digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes() if tensor.ndim else repr(tensor).encode())
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
 
@@ -96,7 +97,10 @@ class Keeper(Protocol):
         ...
 
     def epoch_done(self, epoch: Epoch, state: Callable[[], State]) -> None:
-        """Called on every rank after every epoch; `state` builds what `resume` would need."""
+        """Called on every rank after every epoch; `state` builds what `resume` would need.
+
+        The state's tensors are those that training goes on with: write them out before returning.
+        """
         ...
 
 
@@ -116,7 +120,9 @@ class NoKeeper:
 def train(job: Job, images: Images, team: Team, keeper: Keeper) -> Trained:
     """Runs the job and returns the weights that the plan asks for (`last`, or `best` on validation).
 
-    raises  TrainingError  when the loss is not finite
+    Every rank of a team must call it, and rank 0's weights count. Torch's global generator is left as it was.
+    raises  TrainingError  when the loss or the weights are not finite
+            BadImages      when a picture cannot be decoded
     """
     devices = [team.device.index or 0] if team.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), ThreadPoolExecutor(1) as ahead:
@@ -140,109 +146,120 @@ class _Training:
             )
         self.normalise = Normalise(job.mean, job.std).to(team.device)
         self.augment = augmentation(self.plan.augment, images.shape)
-        self.batches = _batches_per_epoch(len(job.indices), self.plan)
-        self.optimizer = _optimizer(self.plan.optimizer, self.network)
-        self.scheduler = _scheduler(self.optimizer, self.plan, math.ceil(self.batches / self.plan.accumulate))
+        self.optimizer = optimisation.optimizer(self.plan.optimizer, self.network)
+        steps = math.ceil(batches.per_epoch(len(job.indices), self.plan) / self.plan.accumulate)
+        self.scheduler = optimisation.scheduler(self.optimizer, self.plan, steps)
         self.scaler = torch.amp.GradScaler(team.device.type, enabled=self.plan.precision == "float16")
         self.history: list[Epoch] = []
         self.best: dict[str, torch.Tensor] | None = None
 
     def run(self, keeper: Keeper) -> Trained:
         if not len(self.job.indices):  # nothing is labelled yet: the fresh network is all there is
-            return Trained(_on_cpu(self.network), ())
+            return Trained(_on_cpu(self.network.state_dict()), ())
         if (saved := keeper.resume()) is not None:
             self._restore(saved)
         for number in range(len(self.history), self.plan.epochs):
-            if self._out_of_patience():
+            if self.plan.patience and self._epochs_since_best() >= self.plan.patience:
                 break
             self.history.append(self._epoch(number))
-            if self.plan.weights == "best" and self._is_best():
-                self.best = _on_cpu(self.network)
+            if self.plan.weights == "best" and self._epochs_since_best() == 0:
+                self.best = _on_cpu(self.network.state_dict())
             keeper.epoch_done(self.history[-1], self._state)
-        return Trained(self.best or _on_cpu(self.network), tuple(self.history))
+        weights = self.best or _on_cpu(self.network.state_dict())
+        if not all(bool(weights[name].isfinite().all()) for name, _ in self.network.named_parameters()):
+            raise self._diverged("the weights became infinite or nan")
+        return Trained(weights, tuple(self.history))
 
     def _epoch(self, number: int) -> Epoch:
         begin = time.perf_counter()
         # Seeded by epoch and rank, so that an epoch after a restart is the epoch of an undisturbed run.
         torch.manual_seed(seeds.derive(self.job.order_seed, number, f"rank {self.team.rank}"))
         self.network.train()
-        totals = torch.zeros(3, dtype=torch.float64, device=self.team.device)  # Σ loss·n, right answers, n
-        for step, (share, positions) in enumerate(self._epoch_batches(number)):
-            update = (step + 1) % self.plan.accumulate == 0 or step + 1 == self.batches
-            totals += self._step(*positions, share, update)
+        totals = torch.zeros(3, dtype=torch.float64, device=self.team.device)  # Σ loss, right answers, images
+        for part, pixels, targets in self._batches(number):
+            totals += self._step(part, pixels, targets)
         loss, accuracy = self._mean(totals)
         if not math.isfinite(loss):
-            raise TrainingError(
-                f"{self.job.name}: the training loss became {loss} in epoch {number + 1} of {self.plan.epochs}. "
-                f"Lower train.optimizer.lr (now {self.plan.optimizer.lr}) or set train.precision=float32; "
-                "the rounds before this one are kept, `openal-ray resume` goes on from them."
-            )
+            raise self._diverged(f"the training loss became {loss} in epoch {number + 1} of {self.plan.epochs}")
         held_loss, held_accuracy = self._validate()
-        return Epoch(
-            number, self.plan.epochs, loss, accuracy, held_loss, held_accuracy, time.perf_counter() - begin
-        )
+        return Epoch(number, self.plan.epochs, loss, accuracy, held_loss, held_accuracy, time.perf_counter() - begin)
 
-    def _step(self, pixels: np.ndarray, targets: np.ndarray, share: float, update: bool) -> torch.Tensor:
-        images = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.team.device, non_blocking=True)
-        classes = torch.from_numpy(targets).to(self.team.device, non_blocking=True)
-        with nullcontext() if update else self._no_sync():
-            with autocast(self.team.device, self.plan.precision):
-                loss, right = self.job.learner.loss(self.parallel, self.normalise(self.augment(images)), classes)
-            self.scaler.scale(loss * share / self.plan.accumulate).backward()
-        if update:
+    def _step(self, part: Part, pixels: np.ndarray, targets: np.ndarray) -> torch.Tensor:
+        with nullcontext() if part.last else self._no_sync():
+            loss, right = self._loss(self.parallel, pixels, targets, self.augment)
+            self.scaler.scale(loss * part.weight).backward()
+        if part.last:
             self.scaler.step(self.optimizer)
             self.scaler.update()
             self.optimizer.zero_grad(set_to_none=True)
             self.scheduler.step()
-        return torch.stack([loss.detach().double() * len(targets), right.double(), right.new_tensor(len(targets))])
+        return _totals(loss.detach(), right / len(targets), part.count)
+
+    def _loss(
+        self, network: nn.Module, pixels: np.ndarray, targets: np.ndarray, augment: Augmentation
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.team.device, non_blocking=True)
+        classes = torch.from_numpy(targets.astype(np.int64)).to(self.team.device, non_blocking=True)
+        with autocast(self.team.device, self.plan.precision):
+            return self.job.learner.loss(network, self.normalise(augment(images)), classes)
 
     def _no_sync(self) -> AbstractContextManager[None]:
         if isinstance(self.parallel, nn.parallel.DistributedDataParallel):
             return self.parallel.no_sync()
         return nullcontext()
 
-    def _epoch_batches(self, number: int) -> Iterator[tuple[float, tuple[np.ndarray, np.ndarray]]]:
-        """This rank's part of each batch, decoded one batch ahead: its weight in the team's mean, pixels, targets."""
-        order = _order(len(self.job.indices), self.batches, self.plan, self.job.order_seed, number)
-        parts = [_part(batch, self.team) for batch in order]
-        waiting = self.ahead.submit(self._load, parts[0][1])
-        for (weight, _), following in zip(parts, [*parts[1:], None], strict=True):
-            ready = waiting.result()
+    def _batches(self, number: int) -> Iterator[tuple[Part, np.ndarray, np.ndarray]]:
+        """This rank's part of each batch of an epoch, its pixels and targets, decoded one batch ahead."""
+        order = batches.of_epoch(len(self.job.indices), self.plan, self.job.order_seed, number)
+        parts = list(batches.parts(order, self.plan.accumulate, self.team.rank, self.team.size))
+        waiting = self.ahead.submit(self.images.load, self.job.indices[parts[0].positions])
+        for part, following in zip(parts, [*parts[1:], None], strict=True):
+            pixels = waiting.result()
             if following is not None:
-                waiting = self.ahead.submit(self._load, following[1])
-            yield weight, ready
-
-    def _load(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return self.images.load(self.job.indices[positions]), self.job.targets[positions].astype(np.int64)
+                waiting = self.ahead.submit(self.images.load, self.job.indices[following.positions])
+            yield part, pixels, self.job.targets[part.positions]
 
     def _validate(self) -> tuple[float, float]:
         indices, targets = self.job.validation
         if not len(indices):
             return math.nan, math.nan
+        self._share_buffers()
         self.network.eval()
         totals = torch.zeros(3, dtype=torch.float64, device=self.team.device)
         mine = np.arange(len(indices))[self.team.rank :: self.team.size]
-        with torch.inference_mode(), autocast(self.team.device, self.plan.precision):
-            for positions in np.array_split(mine, max(1, -(-len(mine) // 256))):
-                pixels = torch.from_numpy(self.images.load(indices[positions])).permute(0, 3, 1, 2)
-                classes = torch.from_numpy(targets[positions].astype(np.int64)).to(self.team.device)
-                batch = self.normalise(pixels.to(self.team.device))
-                loss, right = self.job.learner.loss(self.network, batch, classes)
-                totals += torch.stack([loss.double() * len(classes), right.double(), right.new_tensor(len(classes))])
+        with torch.inference_mode():
+            for start in range(0, len(mine), VALIDATION_BATCH):
+                positions = mine[start : start + VALIDATION_BATCH]
+                pixels = self.images.load(indices[positions])
+                loss, right = self._loss(self.network, pixels, targets[positions], lambda images: images)
+                totals += _totals(loss, right / len(positions), len(positions))
         return self._mean(totals)
+
+    def _share_buffers(self) -> None:
+        """BatchNorm's running statistics differ between ranks; rank 0's are kept, so they are the ones to measure."""
+        if self.team.size > 1:
+            for buffer in self.network.buffers():
+                distributed.broadcast(buffer, src=0)
 
     def _mean(self, totals: torch.Tensor) -> tuple[float, float]:
         if self.team.size > 1:
             distributed.all_reduce(totals)
-        loss, right, count = totals.tolist()
-        return loss / max(count, 1), right / max(count, 1)
+        loss, right, images = totals.tolist()
+        return loss / images, right / images
 
-    def _is_best(self) -> bool:
-        return self.history[-1].validation_loss <= min(epoch.validation_loss for epoch in self.history)
+    def _epochs_since_best(self) -> int:
+        """0 while the last epoch is the best so far; without a validation split every epoch is as good as the next."""
+        losses = [math.inf if math.isnan(epoch.validation_loss) else epoch.validation_loss for epoch in self.history]
+        if not losses or not len(self.job.validation[0]):
+            return 0
+        return len(losses) - 1 - losses.index(min(losses))
 
-    def _out_of_patience(self) -> bool:
-        losses = [epoch.validation_loss for epoch in self.history]
-        return bool(self.plan.patience and losses and len(losses) - 1 - losses.index(min(losses)) >= self.plan.patience)
+    def _diverged(self, what: str) -> TrainingError:
+        precision = "" if self.plan.precision == "float32" else " or set train.precision=float32"
+        return TrainingError(
+            f"{self.job.name}: {what}. Lower train.optimizer.lr (now {self.plan.optimizer.lr}){precision}; "
+            "the rounds before this one are kept, `openal-ray resume` goes on from them."
+        )
 
     def _state(self) -> State:
         return {
@@ -260,7 +277,7 @@ class _Training:
         self.scheduler.load_state_dict(state["scheduler"])
         self.scaler.load_state_dict(state["scaler"])
         self.history = [Epoch(**epoch) for epoch in state["history"]]
-        self.best = state["best"]
+        self.best = state["best"] and _on_cpu(state["best"])
 
 
 def autocast(device: torch.device, precision: config.Precision) -> AbstractContextManager[Any]:
@@ -272,102 +289,17 @@ def autocast(device: torch.device, precision: config.Precision) -> AbstractConte
 
 def check_plan(plan: config.Train, shape: tuple[int, int, int]) -> None:
     """Raises ConfigError for an unknown optimiser, scheduler or augmentation, or parameters that they do not take."""
-    parameter = nn.Linear(1, 1)
-    _scheduler(_optimizer(plan.optimizer, parameter), plan, steps_per_epoch=1)
-    augmentation(plan.augment, shape)
+    small = nn.LayerNorm(1)  # its weights are not drawn
+    optimisation.scheduler(optimisation.optimizer(plan.optimizer, small), plan, steps_per_epoch=1)
+    check_augmentation(plan.augment, shape)
     if plan.precision == "float16" and not torch.cuda.is_available() and not plan.gpus_per_worker:
         raise ConfigError("train.precision=float16 needs a GPU; on CPUs use bfloat16 or float32")
 
 
-def _on_cpu(network: nn.Module) -> dict[str, torch.Tensor]:
-    return {key: copy.deepcopy(value.detach().cpu()) for key, value in network.state_dict().items()}
+def _totals(loss: torch.Tensor, accuracy: torch.Tensor, images: int) -> torch.Tensor:
+    """Σ loss, right answers and images of a batch, float64 [3], where the batch was computed."""
+    return torch.stack([loss.double(), accuracy.double(), torch.ones_like(loss, dtype=torch.float64)]) * images
 
 
-def _batches_per_epoch(count: int, plan: config.Train) -> int:
-    return plan.steps_per_epoch or max(1, -(-count // plan.batch_size))
-
-
-def _order(count: int, batches: int, plan: config.Train, seed: int, epoch: int) -> list[np.ndarray]:
-    """The positions of every batch of one epoch, the same for every number of workers.
-
-    A pass is a permutation cut into nearly equal parts, so that no last batch of one image upsets BatchNorm.
-    With `steps_per_epoch`, passes follow each other across epochs until there are enough batches.
-    """
-    a_pass = max(1, -(-count // plan.batch_size))
-    first = epoch * batches
-    order = []
-    for number in range(first, first + batches):
-        permutation = seeds.rng(seed, number // a_pass, "batches").permutation(count)
-        order.append(np.array_split(permutation, a_pass)[number % a_pass])
-    return order
-
-
-def _part(batch: np.ndarray, team: Team) -> tuple[float, np.ndarray]:
-    """This rank's weight and positions of a batch.
-
-    DDP averages over ranks; the weight turns that into the mean over the whole batch. A batch with less than one
-    image a rank, or less than two for BatchNorm, is repeated first.
-    """
-    whole = np.resize(batch, max(len(batch), team.size, 2))
-    mine = whole[team.rank :: team.size]
-    return len(mine) * team.size / len(whole), mine
-
-
-def _optimizer(choice: config.Optimizer, network: nn.Module) -> torch.optim.Optimizer:
-    known = {
-        name.lower(): value
-        for name, value in vars(torch.optim).items()
-        if isinstance(value, type) and issubclass(value, torch.optim.Optimizer) and value is not torch.optim.Optimizer
-    }
-    if choice.name.lower() not in known:
-        raise ConfigError(f"train.optimizer.name: {unknown_name('optimiser', choice.name, known)}")
-    try:
-        made: torch.optim.Optimizer = known[choice.name.lower()](network.parameters(), lr=choice.lr, **choice.params)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"train.optimizer.params: {choice.name}: {error}") from None
-    return made
-
-
-def _scheduler(
-    optimizer: torch.optim.Optimizer, plan: config.Train, steps_per_epoch: int
-) -> torch.optim.lr_scheduler.LRScheduler:
-    """The learning rate, step by step; milestones and step sizes are given in epochs."""
-    warmup = round(plan.warmup_epochs * steps_per_epoch)
-    steps = max(1, plan.epochs * steps_per_epoch - warmup)
-    main = _main_scheduler(optimizer, plan, steps, steps_per_epoch)
-    if not warmup:
-        return main
-    ramp = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1 / (warmup + 1), total_iters=warmup)
-    return torch.optim.lr_scheduler.SequentialLR(optimizer, [ramp, main], milestones=[warmup])
-
-
-def _main_scheduler(
-    optimizer: torch.optim.Optimizer, plan: config.Train, steps: int, steps_per_epoch: int
-) -> torch.optim.lr_scheduler.LRScheduler:
-    schedulers = torch.optim.lr_scheduler
-    params = dict(plan.scheduler.params)
-
-    def multi_step() -> schedulers.LRScheduler:
-        milestones = params.pop("milestones", [plan.epochs * 0.5, plan.epochs * 0.75])
-        return schedulers.MultiStepLR(optimizer, [round(epoch * steps_per_epoch) for epoch in milestones], **params)
-
-    def step() -> schedulers.LRScheduler:
-        size = params.pop("step_size", 1)
-        return schedulers.StepLR(optimizer, max(1, round(size * steps_per_epoch)), **params)
-
-    makers: dict[str, Callable[[], schedulers.LRScheduler]] = {
-        "constant": lambda: schedulers.ConstantLR(optimizer, factor=1.0, **params),
-        "cosine": lambda: schedulers.CosineAnnealingLR(optimizer, T_max=steps, **params),
-        "multi_step": multi_step,
-        "step": step,
-        "one_cycle": lambda: schedulers.OneCycleLR(
-            # One step more than is used: PyTorch refuses a step past the end.
-            optimizer, max_lr=plan.optimizer.lr, total_steps=steps + 1, **params
-        ),
-    }  # fmt: skip
-    if plan.scheduler.name not in makers:
-        raise ConfigError(f"train.scheduler.name: {unknown_name('scheduler', plan.scheduler.name, makers)}")
-    try:
-        return makers[plan.scheduler.name]()
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"train.scheduler.params: {plan.scheduler.name}: {error}") from None
+def _on_cpu(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {key: value.detach().to("cpu", copy=True) for key, value in weights.items()}

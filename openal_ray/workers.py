@@ -1,7 +1,7 @@
 """Whoever does what needs hardware: `fit` a learner, `read` signals into shards. This file has the local form."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -69,7 +69,10 @@ class Shards(Protocol):
 class Workers(Protocol):
     """What an experiment runs on."""
 
-    shards: Shards
+    @property
+    def shards(self) -> Shards:
+        """The shards that read signals."""
+        ...
 
     def fit(self, job: Job, listener: Callable[[Epoch], None]) -> Trained:
         """Trains, telling the listener of every epoch."""
@@ -118,15 +121,15 @@ class LocalShards:
 class LocalWorkers:
     """Everything in this process, on one device: for notebooks, tests and small experiments."""
 
-    def __init__(
-        self, images: Mapping[str, Images], settings: Settings, shards: int = 1
-    ) -> None:
-        self.images = remember(images["train"], settings.cache_bytes)
+    def __init__(self, images: Mapping[str, Images], settings: Settings, shards: int = 1) -> None:
+        # Remembered once, for training and for all shards.
+        share = settings.cache_bytes // len(images)
+        self.images = {name: remember(source, share) for name, source in images.items()}
         self.device = torch.device(settings.device)
-        self.shards: Shards = LocalShards(images, settings, shards)
+        self.shards = LocalShards(self.images, replace(settings, cache_bytes=0), shards)
 
     def fit(self, job: Job, listener: Callable[[Epoch], None] = lambda epoch: None) -> Trained:
-        return train(job, self.images, Team(self.device), NoKeeper(listener))
+        return train(job, self.images["train"], Team(self.device), NoKeeper(listener))
 
     def close(self) -> None:
         """Nothing is held."""
@@ -140,4 +143,6 @@ def join_readings(parts: Sequence[Reading | None]) -> Reading:
     indices = np.concatenate([part.indices for part in found])
     order = np.argsort(indices)
     names = found[0].signals
-    return Reading(indices[order], {name: np.concatenate([part.signals[name] for part in found])[order] for name in names})
+    return Reading(
+        indices[order], {name: np.concatenate([part.signals[name] for part in found])[order] for name in names}
+    )

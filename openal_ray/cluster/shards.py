@@ -12,7 +12,7 @@ import ray
 import torch
 from ray.exceptions import RayActorError, RayTaskError
 
-from openal_ray.cluster.connect import Share
+from openal_ray.cluster.share import Share
 from openal_ray.data.images import Images
 from openal_ray.errors import ResourceError
 from openal_ray.models.learners import Learner
@@ -111,7 +111,9 @@ class RayShards:
             ray.kill(actor)
         self._actors, self._orders = [], {}
 
-    def call_each(self, method: str, arguments: Sequence[tuple[Any, ...]], numbers: Sequence[int] | None = None) -> list[Any]:
+    def call_each(
+        self, method: str, arguments: Sequence[tuple[Any, ...]], numbers: Sequence[int] | None = None
+    ) -> list[Any]:
         """`method` on each shard with its own arguments; raises ShardLost after replacing shards that died."""
         numbers = range(self.count) if numbers is None else numbers
         calls = [self._actors[n].call.remote(method, *given) for n, given in zip(numbers, arguments, strict=True)]
@@ -172,8 +174,12 @@ class RayShards:
                 progress(done[order.reading, block].count)
             except RayActorError as error:
                 losses += 1
+                if error.actor_init_failed:
+                    raise ResourceError(f"a shard cannot start: {error}") from None
                 if losses > LOSSES_ALLOWED:
-                    raise ResourceError(f"shards were lost {losses} times while reading, the last time: {error}") from None
+                    raise ResourceError(
+                        f"shards were lost {losses} times while reading, the last time: {error}"
+                    ) from None
                 flying = {other: work for other, work in flying.items() if work[0] != number}
                 queues[number] = deque(self._replace(number))
                 progress(-sum(done.pop((again.reading, b), BlockRead(0)).count for again, b in queues[number]))

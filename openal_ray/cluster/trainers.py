@@ -40,13 +40,13 @@ class TrainSession:
     """A group of Ray Train workers that waits for jobs.
 
     images   a reference to the training images in the object store
-    storage  a folder that all nodes can write to; checkpoints inside a training go there
+    storage  a folder that all nodes can write to; checkpoints inside a training go there, `save_seconds` apart
     """
 
-    def __init__(self, images: Any, plan: config.Train, storage: Path) -> None:
+    def __init__(self, images: Any, plan: config.Train, storage: Path, save_seconds: float = SAVE_SECONDS) -> None:
         self.mailbox = ray.remote(Mailbox).options(num_cpus=0, max_concurrency=1000).remote()
         self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, args=(images, plan, storage), daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(images, plan, storage, save_seconds), daemon=True)
         self._thread.start()
 
     def fit(self, job: Job, listener: Callable[[Epoch], None]) -> Trained:
@@ -72,12 +72,15 @@ class TrainSession:
         self._thread.join(timeout=GROUP_START_SECONDS)
         ray.kill(self.mailbox)
 
-    def _run(self, images: Any, plan: config.Train, storage: Path) -> None:
+    def _run(self, images: Any, plan: config.Train, storage: Path, save_seconds: float) -> None:
+        settings = {
+            "mailbox": self.mailbox, "images": [images], "cpus": plan.cpus_per_worker, "save_seconds": save_seconds
+        }  # fmt: skip
         resources = {"CPU": plan.cpus_per_worker, "GPU": plan.gpus_per_worker}
         try:
             TorchTrainer(
                 _serve,
-                train_loop_config={"mailbox": self.mailbox, "images": [images], "cpus": plan.cpus_per_worker},
+                train_loop_config=settings,
                 torch_config=TorchConfig(timeout_s=300),
                 scaling_config=ScalingConfig(
                     num_workers=plan.workers, use_gpu=plan.gpus_per_worker > 0, resources_per_worker=resources
@@ -110,24 +113,26 @@ def _serve(settings: dict[str, Any]) -> None:
             return
         if state == "job":
             job = job or ray.get(mailbox.take.remote(number, POLL_SECONDS))[1]
-            _do(job, number, images, team, mailbox)
+            _do(job, images, _Keeper(job, number, team, mailbox, settings["save_seconds"]))
             number += 1
 
 
-def _do(job: Job, number: int, images: Any, team: Team, mailbox: Any) -> None:
+def _do(job: Job, images: Any, keeper: "_Keeper") -> None:
+    """One job; its result or its error goes to the mailbox."""
+    team = keeper.team
     try:
-        trained = train(job, images, team, _Keeper(job, number, team, mailbox))
+        trained = train(job, images, team, keeper)
     except TrainingError as error:  # a loss that is not finite: all ranks meet it at once
-        ray.get(mailbox.finish.remote(number, Failed(error)))
+        keeper.finish(Failed(error))
     except Exception as error:
         if team.size > 1 and not isinstance(error, UserError):
             raise  # perhaps a lost neighbour: Ray Train restarts the group
-        ray.get(mailbox.finish.remote(number, Failed(_told(error, job))))
+        keeper.finish(Failed(_told(error, job)))
         if team.size > 1:
             raise  # the other ranks wait for this one
     else:
         if team.rank == 0:
-            ray.get(mailbox.finish.remote(number, trained))
+            keeper.finish(trained)
 
 
 def _told(error: Exception, job: Job) -> UserError:
@@ -140,9 +145,12 @@ def _told(error: Exception, job: Job) -> UserError:
 class _Keeper:
     """Tells the mailbox of every epoch, and has Ray Train store a checkpoint now and then."""
 
-    def __init__(self, job: Job, number: int, team: Team, mailbox: Any) -> None:
+    def __init__(self, job: Job, number: int, team: Team, mailbox: Any, save_seconds: float) -> None:
         self.job, self.number, self.team, self.mailbox = job, number, team, mailbox
-        self.saved = time.monotonic()
+        self.save_seconds, self.saved = save_seconds, time.monotonic()
+
+    def finish(self, result: Trained | Failed) -> None:
+        ray.get(self.mailbox.finish.remote(self.number, result))
 
     def resume(self) -> State | None:
         checkpoint = ray.train.get_checkpoint()
@@ -155,7 +163,7 @@ class _Keeper:
     def epoch_done(self, epoch: Epoch, state: Callable[[], State]) -> None:
         if self.team.rank == 0:
             ray.get(self.mailbox.epoch_done.remote(self.number, epoch))
-        if not _from_rank_0(time.monotonic() - self.saved > SAVE_SECONDS, self.team):
+        if not _from_rank_0(time.monotonic() - self.saved > self.save_seconds, self.team):
             return
         with tempfile.TemporaryDirectory() as folder:
             checkpoint = None

@@ -9,7 +9,7 @@ import ray
 import torch
 
 from openal_ray import config
-from openal_ray.cluster.connect import share
+from openal_ray.cluster.share import share
 from openal_ray.cluster.shards import RayShards
 from openal_ray.cluster.trainers import GroupLost, TrainSession
 from openal_ray.data.cached import remember
@@ -33,24 +33,29 @@ class RayWorkers:
         self.plan, self.storage = configuration.train, storage
         self.share = share(configuration)
         self.mode = self._mode()
-        log.info("training: %s", self.mode)
+        log.info("starting %d shards; training: %s", configuration.shards, self._describe())
         self.images = remember(images["train"], settings.cache_bytes)
         self._train_images = ray.put(self.images)
         gpus = configuration.cluster.gpus_per_shard
         settings = replace(settings, device="cuda" if gpus else "cpu")
         self.shards = RayShards(images, settings, configuration.shards, self.share, gpus)
-        self._session: TrainSession | None = None
+        self._session = TrainSession(self._train_images, self.plan, storage) if self.mode == "session" else None
+
+    def _describe(self) -> str:
+        chosen = " (chosen by train.mode=auto)" if self.plan.mode == "auto" else ""
+        workers = "this process" if self.mode == "local" else f"{self.plan.workers} Ray Train worker(s)"
+        return f"{self.mode}{chosen}, {workers}"
 
     def _mode(self) -> str:
         if self.plan.mode != "auto":
             return self.plan.mode
-        return "per_round" if self.share.alternate else "session"
+        return "per_round" if self.share.take_turns else "session"
 
     def fit(self, job: Job, listener: Callable[[Epoch], None] = lambda epoch: None) -> Trained:
         if self.mode == "local":
             device = torch.device("cuda" if self.plan.gpus_per_worker and torch.cuda.is_available() else "cpu")
             return train(job, self.images, Team(device), NoKeeper(listener))
-        if self.share.alternate:
+        if self.share.take_turns:
             self.shards.release()
         try:
             return self._fit_in_session(job, listener)

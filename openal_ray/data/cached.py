@@ -4,12 +4,12 @@ import threading
 
 import numpy as np
 
-from openal_ray.data.images import ArrayImages, Images, checked_indices
+from openal_ray.data.images import Images, checked_indices, in_memory
 
 
 def remember(images: Images, max_bytes: int) -> Images:
     """`images`, cached up to `max_bytes` unless they lie in memory already or nothing may be kept."""
-    return images if isinstance(images, ArrayImages) or max_bytes <= 0 else Cached(images, max_bytes)
+    return images if in_memory(images) or max_bytes <= 0 else Cached(images, max_bytes)
 
 
 class Cached:

@@ -49,6 +49,22 @@ class Source:
         found = inspect.signature(self.load).parameters.values()
         return {each.name: each.default for each in found if each.kind is inspect.Parameter.KEYWORD_ONLY}
 
+    def facts(self) -> dict[str, object]:
+        """Everything that `openal-ray datasets` prints, as plain data."""
+        return {
+            "name": f"{self.name}:{self.target}" if self.target else self.name,
+            "aliases": list(self.aliases),
+            "n_classes": self.n_classes,
+            "size": self.size,
+            "channels": self.channels,
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "parameters": self.parameters,
+            "licence": self.licence,
+            "origin": self.origin,
+            "description": inspect.getdoc(self.load) or "",
+        }
+
 
 _FETCHED = "torchvision downloads it where the network allows; elsewhere copy the files to that place."
 _CIFAR10_MEAN, _CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
@@ -116,7 +132,7 @@ _SOURCES = (
         origin="Unpack tiny-imagenet-200.zip (cs231n.stanford.edu/tiny-imagenet-200.zip) there, and move nothing.",
         licence=_RESEARCH,
         load=tiny_imagenet,
-        aliases=("tiny_imagenet_200",),
+        aliases=("Tiny_ImageNet_200",),
     ),
     Source(
         name="imagenet",
@@ -128,7 +144,7 @@ _SOURCES = (
         origin="Register at image-net.org for ILSVRC 2012, then unpack into train/<wnid>/ and val/<wnid>/.",
         licence=_RESEARCH,
         load=imagenet,
-        aliases=("imagenet1k",),
+        aliases=("ImageNet1K",),
     ),
     Source(
         name="folder",
@@ -149,10 +165,10 @@ _SOURCES = (
         channels=3,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
-        origin="Own pictures, local or in an object store, in a table with the columns id, path, label and split.",
+        origin="Own pictures, local or in an object store, in a table (CSV or Parquet): id, path, label, split.",
         licence=_OWN,
         load=manifest,
-        target="FILE.csv or FILE.parquet",
+        target="FILE.csv",
     ),
 )
 
@@ -183,6 +199,7 @@ def load(
     raises      ConfigError for a wrong name or value, DataError for missing or damaged files
     """
     source, target = find(name)
+    _check_target(source, target)
     _check_params(source, params)
     if image_size is not None and image_size < 1:
         raise ConfigError(f"data.image_size must be >= 1, got {image_size}")
@@ -206,18 +223,21 @@ def load(
 
 
 def find(name: str) -> tuple[Source, str]:
-    """The source that a configuration's `data.name` means, and what follows its colon; raises ConfigError."""
+    """The source that a configuration's `data.name` means, and what follows its colon, or ""; raises ConfigError."""
     kind, _, target = name.partition(":")
     spellings = {_folded(each): source for source in _SOURCES for each in (source.name, *source.aliases)}
     source = spellings.get(_folded(kind))
     if source is None:
         valid = [f"{each.name}:{each.target}" if each.target else each.name for each in _SOURCES]
         raise ConfigError(f"data.name: {unknown_name('data set', kind, valid)}")
+    return source, target
+
+
+def _check_target(source: Source, target: str) -> None:
     if source.target and not target:
         raise ConfigError(f"data.name: {source.name} needs to know which: write {source.name}:{source.target}")
     if target and not source.target:
-        raise ConfigError(f"data.name: nothing may follow {source.name}, got {name!r}")
-    return source, target
+        raise ConfigError(f"data.name: nothing may follow {source.name}, got {source.name}:{target}")
 
 
 def _folded(name: str) -> str:

@@ -171,16 +171,16 @@ class WrappedImages:
 class Subset:
     """Some pictures of another `Images`, under its sample ids.
 
-    indices  [n] indices of the parent; its i-th picture gets index i here
+    indices  [n] indices of the parent; the i-th of these gets index i here
     """
 
-    def __init__(self, images: Images, indices: np.ndarray) -> None:
-        self._images = images
-        self._indices = checked_indices(indices, len(images))
+    def __init__(self, parent: Images, indices: np.ndarray) -> None:
+        self.parent = parent
+        self._indices = checked_indices(indices, len(parent))
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        return self._images.shape
+        return self.parent.shape
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -188,7 +188,7 @@ class Subset:
     def load(self, indices: np.ndarray) -> np.ndarray:
         indices = checked_indices(indices, len(self))
         try:
-            return self._images.load(self._indices[indices])
+            return self.parent.load(self._indices[indices])
         except BadImages as bad:
             reasons = dict(zip(bad.indices, bad.reasons, strict=True))
             here = {int(index): reasons.get(int(self._indices[index])) for index in indices}
@@ -196,7 +196,12 @@ class Subset:
             raise BadImages(list(found), list(found.values())) from bad
 
     def ids(self, indices: np.ndarray) -> list[str]:
-        return self._images.ids(self._indices[checked_indices(indices, len(self))])
+        return self.parent.ids(self._indices[checked_indices(indices, len(self))])
+
+
+def in_memory(images: Images) -> bool:
+    """Whether loading costs no decoding: an array, or a part of one."""
+    return in_memory(images.parent) if isinstance(images, Subset) else isinstance(images, ArrayImages)
 
 
 def picture_of(item: Any) -> Any:

@@ -1,18 +1,21 @@
 """A network by name: our small CNN, any timm model, or a function in a file of the user's."""
 
+import difflib
 import importlib.util
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from openal_ray.errors import ConfigError, unknown_name
+from openal_ray.models import checkpoints
 from openal_ray.models.small_cnn import SmallCNN
 
 SMALL_IMAGE = 224  # below this side, and without published weights, ResNets get a stem that keeps the resolution
+FROM_DATA = ("num_classes", "n_classes", "in_chans", "shape", "pretrained")  # arguments that we give ourselves
 
 
 def create(
@@ -28,19 +31,21 @@ def create(
 
     It has `forward_features(images) -> maps` and `forward_head(maps, pre_logits=False) -> logits or features`,
     the contract of timm, unless it is the user's own module without them (then only `logits` and `probs` can be read).
+    A function of the user's is called with n_classes=…, shape=… and `params`.
     raises  ConfigError  for an unknown name, a parameter that the network does not take, or weights that do not fit
     """
     arguments = dict(params or {})
+    if taken := sorted(arguments.keys() & set(FROM_DATA)):
+        raise ConfigError(f"model.params: {', '.join(taken)} follows from the data and the model keys; leave it out")
     if name == "small_cnn":
-        network: nn.Module = _call(
-            SmallCNN, name, num_classes=n_classes, in_chans=shape[2], img_size=shape[0], **arguments
-        )
+        _check_known(arguments, SmallCNN, name)
+        network: nn.Module = SmallCNN(n_classes, **{"in_chans": shape[2], "img_size": shape[:2], **arguments})
     elif ":" in name:
-        network = _call(user_function(name, "model.name"), name, n_classes=n_classes, shape=shape, **arguments)
+        network = _user_network(name, n_classes, shape, arguments)
     else:
         network = _timm_model(name, n_classes, shape, pretrained, arguments)
     if checkpoint:
-        load_weights(network, Path(checkpoint).expanduser())
+        checkpoints.load(network, checkpoint, name)
     return network
 
 
@@ -53,8 +58,14 @@ def check_name(name: str) -> None:
         return
     import timm
 
-    if not timm.is_model(name.split(".")[0].removeprefix("timm/")):
-        raise ConfigError(f"model.name: {_unknown_model(name)}")
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        near = difflib.get_close_matches(architecture, timm.list_models(), n=5, cutoff=0.5)
+        examples = near or ["resnet18", "vit_tiny_patch16_224"]
+        raise ConfigError(f"model.name: {unknown_name('model', name, ['small_cnn', 'path.py:function', *examples])}")
+    published = timm.list_pretrained(f"{architecture}.*")
+    if tag and name not in published:
+        raise ConfigError(f"model.name: {unknown_name('model', name, [architecture, *published])}")
 
 
 def user_function(reference: str, key: str) -> Callable[..., Any]:
@@ -64,51 +75,30 @@ def user_function(reference: str, key: str) -> Callable[..., Any]:
     if not file.is_file():
         raise ConfigError(f"{key}: {reference!r} names a function in {path!r}, but there is no such file")
     specification = importlib.util.spec_from_file_location(f"openal_ray_user_{file.stem}", file)
-    assert specification and specification.loader  # a .py file always has a loader
+    if specification is None or specification.loader is None:
+        raise ConfigError(f"{key}: {path} is not a Python file; write path.py:function")
     module = importlib.util.module_from_spec(specification)
+    sys.modules[module.__name__] = module  # where dataclasses look for the module of a class
     specification.loader.exec_module(module)
     found = getattr(module, function, None)
     if not callable(found):
-        functions = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
-        raise ConfigError(f"{key}: {path} has no function {function!r}; it has {', '.join(functions) or 'none'}")
-    return found  # type: ignore[no-any-return]
+        own = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
+        raise ConfigError(f"{key}: {path}: {unknown_name('function', function, own)}")
+    return found
 
 
-def load_weights(network: nn.Module, file: Path) -> None:
-    """Loads a state dict; a head of another number of classes is left as it is. Raises ConfigError if it does not fit."""
-    if not file.is_file():
-        raise ConfigError(f"model.checkpoint: {file}: no such file")
-    state = _read_state(file)
-    own = network.state_dict()
-    head = _head_keys(network)
-    wanted = {key for key in own if key not in head}
-    usable = {key: value for key, value in state.items() if key in own and value.shape == own[key].shape}
-    missing = sorted(wanted - usable.keys())
-    if missing:
-        raise ConfigError(
-            f"model.checkpoint: {file} does not fit the network: {len(missing)} of {len(own)} tensors are missing "
-            f"or of another shape, first {missing[0]!r}. Set model.name to the network that was saved."
-        )
-    network.load_state_dict(usable, strict=False)
-
-
-def _read_state(file: Path) -> dict[str, torch.Tensor]:
-    if file.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(file)
+def _user_network(name: str, n_classes: int, shape: tuple[int, int, int], params: dict[str, Any]) -> nn.Module:
+    function = user_function(name, "model.name")
+    _check_known(params, function, name)
+    arguments = {"n_classes": n_classes, "shape": shape, **params}
     try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ConfigError(f"model.checkpoint: {file} is not a file of plain tensors: {error}") from None
-    state = state.get("state_dict", state)
-    return {key.removeprefix("module."): value for key, value in state.items()}
-
-
-def _head_keys(network: nn.Module) -> set[str]:
-    head = network.get_classifier() if hasattr(network, "get_classifier") else None
-    names = [name for name, module in network.named_modules() if module is head]
-    return {key for key in network.state_dict() for name in names if key.startswith(f"{name}.")}
+        inspect.signature(function).bind(**arguments)  # so that an error inside the function is not taken for this one
+    except TypeError as error:
+        raise ConfigError(f"model.name: {name} is called with {', '.join(arguments)} by name: {error}") from None
+    network = function(**arguments)
+    if not isinstance(network, nn.Module):
+        raise ConfigError(f"model.name: {name} must return a torch.nn.Module, got {type(network).__name__}")
+    return network
 
 
 def _timm_model(
@@ -119,7 +109,18 @@ def _timm_model(
     check_name(name)
     size: dict[str, Any] = {"img_size": shape[:2]} if _wants_image_size(name, shape) else {}
     arguments = {"num_classes": n_classes, "in_chans": shape[2], "pretrained": pretrained, **size, **params}
-    network: nn.Module = _call(timm.create_model, name, name, **arguments)
+    try:
+        network: nn.Module = timm.create_model(name, **arguments)
+    except TypeError as error:
+        _check_known(params, type(timm.create_model(name)), name)
+        raise ConfigError(f"model.params: {name} cannot be built with {params}: {error}") from error
+    except (OSError, RuntimeError) as error:
+        if not pretrained:
+            raise
+        raise ConfigError(
+            f"model.pretrained: the published weights of {name} cannot be had: {error} "
+            "Without a connection, give the weights as a file: model.pretrained=false model.checkpoint=FILE"
+        ) from error
     if not pretrained and min(shape[:2]) < SMALL_IMAGE:
         _small_image_stem(network, shape[2])
     return network
@@ -130,30 +131,27 @@ def _wants_image_size(name: str, shape: tuple[int, int, int]) -> bool:
     import timm
 
     configuration = timm.get_pretrained_cfg(name)
-    fixed = bool(configuration and configuration.fixed_input_size)
-    return fixed and tuple(configuration.input_size[1:]) != shape[:2]
+    return bool(
+        configuration and configuration.fixed_input_size and tuple(configuration.input_size[1:]) != tuple(shape[:2])
+    )
 
 
 def _small_image_stem(network: nn.Module, channels: int) -> None:
     """A 3×3 stride-1 first convolution and no pooling, for ResNets on small images (CIFAR practice)."""
     for owner, convolution, pool in ((network, "conv1", "maxpool"), (getattr(network, "stem", None), "conv", "pool")):
         first = getattr(owner, convolution, None)
-        if isinstance(first, nn.Conv2d) and hasattr(owner, pool):
+        if isinstance(owner, nn.Module) and isinstance(first, nn.Conv2d) and hasattr(owner, pool):
             setattr(owner, convolution, nn.Conv2d(channels, first.out_channels, 3, stride=1, padding=1, bias=False))
             setattr(owner, pool, nn.Identity())
             return
 
 
-def _call(function: Callable[..., Any], name: str, *positional: Any, **arguments: Any) -> Any:
-    try:
-        return function(*positional, **arguments)
-    except TypeError as error:
-        valid = [key for key in inspect.signature(function).parameters if key not in ("kwargs", "self")]
-        raise ConfigError(f"model.params: {name} does not accept them: {error}. It knows {', '.join(valid)}.") from error
-
-
-def _unknown_model(name: str) -> str:
-    import timm
-
-    near = timm.list_models(f"*{name.split('.')[0].rstrip('0123456789')}*")
-    return unknown_name("model", name, ["small_cnn", "path.py:function", *(near or ["resnet18", "vit_tiny_patch16_224"])])
+def _check_known(params: Mapping[str, Any], function: Callable[..., Any], name: str) -> None:
+    """Raises ConfigError for a parameter that the function does not take."""
+    known = inspect.signature(function).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+        return
+    for key in params:
+        if key not in known:
+            valid = [name for name in known if name not in FROM_DATA]
+            raise ConfigError(f"model.params: {name}: {unknown_name('parameter', key, valid)}")

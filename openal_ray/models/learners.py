@@ -19,8 +19,16 @@ class Learner(Protocol):
         """A fresh network for images of `shape` (height, width, channels), drawn from torch's global generator."""
         ...
 
-    def loss(self, network: nn.Module, images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The mean loss of one batch, a scalar, and how many of its images are right now."""
+    def loss(
+        self, network: nn.Module, images: torch.Tensor, targets: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss of one batch, a scalar, and how many of its images are right now.
+
+        network  what `build` returned, or a shell around it that shares the gradients: only call it
+        images   [n, channels, H, W] normalised
+        targets  [n] int64
+        The loss must be a plain mean over images, so that parts of a batch add up.
+        """
         ...
 
 
@@ -28,7 +36,7 @@ class Learner(Protocol):
 class Classifier:
     """A classifier trained with cross-entropy.
 
-    class_weights  [C] weight of each class in the mean, or () for equal weights
+    class_weights  [C] how many images each image of a class counts for, or () if all count once
     """
 
     n_classes: int
@@ -45,8 +53,12 @@ class Classifier:
             pretrained=self.pretrained, checkpoint=self.checkpoint, params=self.params,
         )  # fmt: skip
 
-    def loss(self, network: nn.Module, images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def loss(
+        self, network: nn.Module, images: torch.Tensor, targets: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         logits = network(images).float()
-        weight = torch.tensor(self.class_weights, device=logits.device) if self.class_weights else None
-        loss = functional.cross_entropy(logits, targets, weight=weight, label_smoothing=self.label_smoothing)
-        return loss, (logits.argmax(1) == targets).sum()
+        # Not cross_entropy's own `weight`: it divides by the weights in the batch, which differ from part to part.
+        losses = functional.cross_entropy(logits, targets, reduction="none", label_smoothing=self.label_smoothing)
+        if self.class_weights:
+            losses = losses * logits.new_tensor(self.class_weights)[targets]
+        return losses.mean(), (logits.argmax(1) == targets).sum()

@@ -8,9 +8,14 @@ from torch import nn
 
 from openal_ray.errors import ConfigError, unknown_name
 
+Augmentation = Callable[[torch.Tensor], torch.Tensor]
+
 
 class Normalise(nn.Module):
     """uint8 [n, channels, H, W] to float32 of mean 0 and deviation 1; mean and std refer to pixels in 0 … 1."""
+
+    shift: torch.Tensor
+    scale: torch.Tensor
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
@@ -18,17 +23,15 @@ class Normalise(nn.Module):
         self.register_buffer("scale", 1 / (torch.tensor(std).reshape(1, -1, 1, 1) * 255))
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        scaled: torch.Tensor = (pixels.float() - self.shift) * self.scale
-        return scaled
+        return (pixels.float() - self.shift) * self.scale
 
 
-def augmentation(
-    names: Sequence[str | Mapping[str, Mapping[str, Any]]], shape: tuple[int, int, int]
-) -> Callable[[torch.Tensor], torch.Tensor]:
+def augmentation(names: Sequence[str | Mapping[str, Mapping[str, Any]]], shape: tuple[int, int, int]) -> Augmentation:
     """The transforms of torchvision.transforms.v2 called `names`, drawn anew for every image of a batch.
 
-    names  each a bare name, or {name: {argument: value}}; crops and resizes without a size get the image's
-    raises ConfigError for an unknown transform or argument
+    names    each a bare name, or one {name: {argument: value}}; crops and resizes without a size get the image's
+    returns  a function from uint8 [n, channels, H, W] to the same; it draws from torch's global generator
+    raises   ConfigError  for an unknown transform or argument
     """
     if not names:
         return lambda pixels: pixels
@@ -40,6 +43,23 @@ def augmentation(
         return torch.stack([transform(image) for image in pixels]).contiguous(memory_format=torch.channels_last)
 
     return each
+
+
+def check_augmentation(names: Sequence[str | Mapping[str, Mapping[str, Any]]], shape: tuple[int, int, int]) -> None:
+    """Tries the augmentation on a black picture; raises ConfigError if it fails or returns another kind of picture."""
+    height, width, channels = shape
+    black = torch.zeros(1, channels, height, width, dtype=torch.uint8)
+    augment = augmentation(names, shape)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            made = augment(black)
+    except Exception as error:  # whatever a transform raises, it cannot be used
+        raise ConfigError(f"train.augment: cannot be applied to one uint8 picture [C, H, W]: {error}") from error
+    if made.shape != black.shape or made.dtype != black.dtype:
+        raise ConfigError(
+            f"train.augment: a picture must stay {black.dtype} {list(black.shape[1:])}, "
+            f"got {made.dtype} {list(made.shape[1:])}"
+        )
 
 
 def _transform(entry: str | Mapping[str, Mapping[str, Any]], shape: tuple[int, int, int]) -> nn.Module:

@@ -1,6 +1,7 @@
 """The named per-image arrays that can be read from a classifier, all from one forward pass."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,49 +27,39 @@ def check_names(names: Iterable[str]) -> None:
 def read(network: nn.Module, images: torch.Tensor, names: Iterable[str]) -> dict[str, torch.Tensor]:
     """The signals `names` of `images` [n, channels, H, W] (normalised), float32, from one pass.
 
-    raises  ConfigError  if the network cannot give a signal
+    network  in eval mode; for logits and probs it need only be callable, for the others it follows timm's contract
+    raises   ConfigError  if the network cannot give a signal
     """
-    wanted = set(names)
+    names = tuple(names)
     signals: dict[str, torch.Tensor] = {}
-    if wanted <= {"logits", "probs"}:
+    if set(names) <= {"logits", "probs"}:
         signals["logits"] = network(images)
     else:
-        maps = _maps(network, images, signals, "stages" in wanted)
-        signals["maps"] = maps
-        if "features" in wanted:
-            signals["features"] = network.forward_head(maps, pre_logits=True)  # type: ignore[operator]
-        if wanted & {"logits", "probs"}:
-            signals["logits"] = network.forward_head(maps)  # type: ignore[operator]
+        backbone = _backbone(network, "stages" in names)
+        if "stages" in names:
+            signals["maps"], stages = backbone.forward_intermediates(images, norm=False)
+            signals["stages"] = torch.cat([stage.float().mean(dim=(2, 3)) for stage in stages], dim=1)
+        else:
+            signals["maps"] = backbone.forward_features(images)
+        if "features" in names:
+            signals["features"] = backbone.forward_head(signals["maps"], pre_logits=True)
+        if {"logits", "probs"} & set(names):
+            signals["logits"] = backbone.forward_head(signals["maps"])
     signals = {name: signal.float() for name, signal in signals.items()}
-    if "probs" in wanted:
+    if "probs" in names:
         signals["probs"] = signals["logits"].softmax(1)
-    return {name: signals[name] for name in wanted}
+    return {name: signals[name] for name in names}
 
 
-def _maps(
-    network: nn.Module, images: torch.Tensor, signals: dict[str, torch.Tensor], stages: bool
-) -> torch.Tensor:
-    _require(network, "forward_features", "forward_head")
-    if not stages:
-        maps: torch.Tensor = network.forward_features(images)  # type: ignore[operator]
-        return maps
-    if hasattr(network, "forward_intermediates"):
-        maps, each = network.forward_intermediates(images, norm=False)
-    else:
-        _require(network, "stages")
-        each, maps = [], images
-        for stage in network.stages:  # type: ignore[union-attr]
-            maps = stage(maps)
-            each.append(maps)
-    signals["stages"] = torch.cat([stage.float().mean(dim=(2, 3)) for stage in each], dim=1)
-    return maps
-
-
-def _require(network: nn.Module, *methods: str) -> None:
+def _backbone(network: nn.Module, stages: bool) -> Any:
+    """The network, once it is known to follow timm's contract."""
+    methods = ("forward_features", "forward_head") + (("forward_intermediates",) if stages else ())
     missing = [method for method in methods if not hasattr(network, method)]
     if missing:
         raise ConfigError(
-            f"the strategy needs signals that {type(network).__name__} cannot give: it has no {' and no '.join(missing)}. "
+            f"the strategy needs signals that {type(network).__name__} cannot give: "
+            f"it has no {' and no '.join(missing)}. "
             "Write forward_features(images) and forward_head(maps, pre_logits=False), as timm's models do, "
             "or choose a strategy that needs probs alone."
         )
+    return network

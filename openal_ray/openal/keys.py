@@ -26,8 +26,16 @@ def _precision(value: Any) -> Any:
     return known[value]
 
 
+def _none_if_zero(value: Any) -> Any:
+    return value or None
+
+
+def _one_if_zero(value: Any) -> Any:
+    return value or 1
+
+
 def _transforms(value: Any) -> Any:
-    return [{name: arguments} for name, arguments in value.items()] if isinstance(value, Mapping) else value
+    return [{name: arguments or {}} for name, arguments in value.items()] if isinstance(value, Mapping) else value
 
 
 def _scheduler(value: Any) -> Any:
@@ -44,7 +52,7 @@ KEYS: dict[str, Rule] = {
     "DATASET.params": ("data.params", _same),
     "DATASET.batch_size": ("train.batch_size", _same),
     "DATASET.test_batch_size": ("read.batch_size", _same),
-    "DATASET.num_workers": ("read.threads", _same),
+    "DATASET.num_workers": ("read.threads", _one_if_zero),
     "DATASET.aug_info": ("train.augment", _transforms),
     "OPTIMIZER.name": ("train.optimizer.name", _same),
     "OPTIMIZER.lr": ("train.optimizer.lr", _same),
@@ -55,7 +63,7 @@ KEYS: dict[str, Rule] = {
     "TRAIN.epochs": ("train.epochs", _same),
     "TRAIN.grad_accum_steps": ("train.accumulate", _same),
     "TRAIN.mixed_precision": ("train.precision", _precision),
-    "TRAIN.params.steps_per_epoch": ("train.steps_per_epoch", _same),
+    "TRAIN.params.steps_per_epoch": ("train.steps_per_epoch", _none_if_zero),
     "TRAIN.wandb.use": ("tracking.wandb", _same),
     "TRAIN.wandb.entity": ("tracking.entity", _same),
     "TRAIN.wandb.project_name": ("tracking.project", _same),
@@ -80,6 +88,7 @@ WITHOUT_EFFECT = {
     "AL.interval_type": "the best-scored images are asked",
     "DEFAULT.exp_name": "the run folder is `out`",
     "TRAIN.resume.use": "use `openal-ray resume RUN`",
+    "LOSS.name": "cross-entropy is the loss",
     "SCHEDULER.warmup_params.use": "set train.warmup_epochs",
     "SCHEDULER.warmup_params.multiplier": "the ramp ends at the learning rate",
 }
@@ -88,17 +97,22 @@ WITHOUT_EFFECT = {
 def translate(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Our configuration for one that may hold OpenAL's keys, and one line for each key that was translated.
 
-    raises  ConfigError  for a key under OpenAL's sections that OpenAL does not have either
+    raises  ConfigError  for a key under OpenAL's sections, or a value of it, that has no counterpart here
     """
     ours = {key: value for key, value in values.items() if key not in SECTIONS}
     lines = []
     for section in SECTIONS:
-        for path, value in _leaves({section: values[section]} if section in values else {}):
+        settings = dict(_leaves({section: values[section]} if section in values else {}))
+        if settings.get("SCHEDULER.warmup_params.use") is False:
+            settings.pop("SCHEDULER.warmup_params.warmup", None)
+        for path, value in settings.items():
             lines.append(_translate_one(ours, path, value))
     return ours, lines
 
 
 def _translate_one(ours: dict[str, Any], path: str, value: Any) -> str:
+    if path == "LOSS.name" and value != "CrossEntropyLoss":
+        raise ConfigError(f"LOSS.name: only CrossEntropyLoss is known, got {value!r}")
     if path in WITHOUT_EFFECT:
         return f"{path} has no effect here: {WITHOUT_EFFECT[path]}"
     known = next((key for key in KEYS if path == key or path.startswith(f"{key}.")), None)
@@ -110,11 +124,16 @@ def _translate_one(ours: dict[str, Any], path: str, value: Any) -> str:
     section = ours
     *parents, last = target.split(".")
     for parent in parents:
-        inner = section.get(parent)
-        section[parent] = {"name": inner} if isinstance(inner, str) else dict(inner or {})
-        section = section[parent]
+        section[parent] = section = _section(section.get(parent))
     section[last] = value
     return f"{path} → {target}={value}"
+
+
+def _section(given: Any) -> dict[str, Any]:
+    """A copy of what our key holds already; a bare name is its `name`, a list of names gives way to OpenAL's one."""
+    if isinstance(given, str):
+        return {"name": given}
+    return dict(given) if isinstance(given, Mapping) else {}
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:

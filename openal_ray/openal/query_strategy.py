@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, RandomSampler, Subset, SubsetRandomSampler
+from torch.utils.data import DataLoader, RandomSampler, Subset
 
 from openal_ray import config, seeds
 from openal_ray.errors import ConfigError
@@ -43,24 +43,30 @@ def create_query_strategy(
     """A strategy for a training loop of your own, called as in OpenAL.
 
     strategy_name  OpenAL's class name or ours
-    dataset        map-style, items (image, label) or image; its `.transform` is replaced by `transform` for reading
+    model          it is copied, so `init_model` gives its present weights for ever
+    dataset        map-style, items (image, label) or image; reading uses a copy whose `.transform` is `transform`
     is_labeled     bool [N]; it is copied, so the caller's array never changes
     params         parameters of the strategy
-    raises         ConfigError for an unknown strategy or parameter, or a mask that does not fit the data set
+    raises         ConfigError for an unknown strategy or parameter, a mask that does not fit the data set, or a data
+                   set without a `.transform` to replace
     """
     if interval_type != "top":
         raise ConfigError(f"interval_type={interval_type!r}: only 'top' exists, the best-scored images are asked")
-    mask = np.array(is_labeled, dtype=bool)
-    if mask.shape != (len(dataset),):
-        raise ConfigError(f"is_labeled must have shape [{len(dataset)}], one entry an image, got {list(mask.shape)}")
-    catalogue.build(strategy_name, params)
-    loader = _Loader(sampler_name, steps_per_epoch, batch_size, num_workers)
+    if sampler_name != "SubsetRandomSampler":
+        raise ConfigError(
+            f"sampler_name={sampler_name!r}: only 'SubsetRandomSampler' exists; weigh rare classes in your loss instead"
+        )
+    mask = np.array(is_labeled)
+    if mask.dtype != bool or mask.shape != (len(dataset),):
+        raise ConfigError(
+            f"is_labeled must be bool [{len(dataset)}], one entry an image, got {mask.dtype} {list(mask.shape)}"
+        )
+    loader = _Loader(steps_per_epoch, batch_size, num_workers)
     return QueryStrategy(strategy_name, params, model, dataset, transform, mask, n_query, n_subset, loader, seed)
 
 
 @dataclass(frozen=True)
 class _Loader:
-    sampler_name: str
     steps_per_epoch: int
     batch_size: int
     num_workers: int
@@ -74,19 +80,21 @@ class QueryStrategy:
         is_labeled: np.ndarray, n_query: int, n_subset: int | float, loader: _Loader, seed: int,
     ) -> None:  # fmt: skip
         self.strategy = catalogue.build(name, params)
-        self.model, self.dataset, self.is_labeled = model, dataset, is_labeled
+        self.model, self.dataset, self.is_labeled = copy.deepcopy(model), dataset, is_labeled
         self.n_query, self.n_subset, self.loader, self.seed = n_query, n_subset, loader, seed
         self.images = _TransformedImages(dataset, transform)
         self.round = 0
 
     def query(self, model: nn.Module) -> np.ndarray:
         """Dataset indices to label next, best first: int64 [min(n_query, unlabelled)], distinct. Changes nothing."""
+        if self.is_labeled.all():
+            return np.empty(0, dtype=np.int64)
         device = next((str(parameter.device) for parameter in model.parameters()), "cpu")
         settings = Settings(config.Read(batch_size=self.loader.batch_size), (0.0,), (UNCHANGED,), device)
         shards = LocalShards({"train": self.images}, settings)
         shards.load(_Given(model), model.state_dict())
         labelled = np.flatnonzero(self.is_labeled)
-        pool = Pool(len(self.is_labeled), labelled, self._targets()[labelled])
+        pool = Pool(len(self.is_labeled)).annotate(labelled, self._targets()[labelled])
         found = query(
             self.strategy, shards, pool, self._n_classes(model), self.n_query,
             lambda purpose: seeds.rng(self.seed, self.round, purpose), self.n_subset,
@@ -94,32 +102,34 @@ class QueryStrategy:
         return found.indices
 
     def update(self, query_idx: np.ndarray) -> None:
-        """Marks the indices as labelled."""
-        self.is_labeled[np.asarray(query_idx, dtype=np.int64)] = True
+        """Marks the dataset indices as labelled; raises ValueError if they are none, and then marks nothing."""
+        indices, size = np.asarray(query_idx), len(self.is_labeled)
+        if indices.size and (indices.dtype.kind not in "iu" or indices.min() < 0 or indices.max() >= size):
+            raise ValueError(f"query_idx must be dataset indices in 0 … {size - 1}, got {indices.dtype} {indices}")
+        self.is_labeled[indices.astype(np.int64)] = True
         self.round += 1
 
     def get_unlabeled_idx(self) -> np.ndarray:
-        """Unlabelled dataset indices, ascending; a random subset of them if n_subset is set."""
+        """The candidates of the next query, ascending: unlabelled images, or with n_subset a random part of them."""
         unlabelled = Listed(np.flatnonzero(~self.is_labeled))
         count = int(self.n_subset * unlabelled.count) if 0 < self.n_subset < 1 else int(self.n_subset)
-        if not count or count >= unlabelled.count:
+        if not count or max(count, self.n_query) >= unlabelled.count:
             return unlabelled.indices
-        return unlabelled.draw(count, seeds.rng(self.seed, self.round, "subset"))
+        return np.sort(unlabelled.draw(max(count, self.n_query), seeds.rng(self.seed, self.round, "subset")))
 
     def get_trainloader(self) -> DataLoader[Any]:
         """Batches of the labelled images: one pass, or `steps_per_epoch` batches drawn with replacement."""
         loader, labelled = self.loader, np.flatnonzero(self.is_labeled).tolist()
-        if loader.steps_per_epoch:
-            chosen = Subset(self.dataset, labelled)
-            count = loader.steps_per_epoch * loader.batch_size
-            sampler: Any = RandomSampler(chosen, replacement=True, num_samples=count)
-            return DataLoader(chosen, loader.batch_size, sampler=sampler, num_workers=loader.num_workers)
+        chosen = Subset(self.dataset, labelled)
+        generator = torch.Generator().manual_seed(seeds.derive(self.seed, self.round, "order"))
+        count = loader.steps_per_epoch * loader.batch_size or None
+        sampler = RandomSampler(chosen, replacement=count is not None, num_samples=count, generator=generator)
         return DataLoader(
-            self.dataset, loader.batch_size, sampler=SubsetRandomSampler(labelled), num_workers=loader.num_workers
+            chosen, loader.batch_size, sampler=sampler, num_workers=loader.num_workers, generator=generator
         )
 
     def init_model(self) -> nn.Module:
-        """A copy of the network given at construction."""
+        """A copy of the network as it was at construction."""
         return copy.deepcopy(self.model)
 
     def loss_fn(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -127,7 +137,7 @@ class QueryStrategy:
         return functional.cross_entropy(outputs, targets)
 
     def _targets(self) -> np.ndarray:
-        """Classes of the images; only labelled ones are ever looked at. All 0 if the data set does not list them."""
+        """Classes [N] as the data set lists them, all 0 if it does not; a query sees those of labelled images alone."""
         targets = getattr(self.dataset, "targets", getattr(self.dataset, "labels", None))
         return np.zeros(len(self.is_labeled), np.int64) if targets is None else np.asarray(targets, np.int64)
 
@@ -142,9 +152,11 @@ class _Given:
         self.model = model
 
     def build(self, shape: tuple[int, int, int]) -> nn.Module:
-        return copy.deepcopy(self.model)
+        return copy.deepcopy(self.model).cpu()  # where a shard expects it, wherever the caller trains
 
-    def loss(self, network: nn.Module, images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def loss(
+        self, network: nn.Module, images: torch.Tensor, targets: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         raise NotImplementedError("the caller trains this network")
 
 
@@ -154,6 +166,11 @@ class _TransformedImages:
     def __init__(self, dataset: Any, transform: Any) -> None:
         self.dataset = copy.copy(dataset)
         if transform is not None:
+            if not hasattr(dataset, "transform"):
+                raise ConfigError(
+                    f"transform: {type(dataset).__name__} has no `.transform` that it could replace; "
+                    "give transform=None and a data set whose images are tensors, ready for the network"
+                )
             self.dataset.transform = transform
         self.shape: tuple[int, int, int] = self.load(np.array([0])).shape[1:]
 
@@ -163,7 +180,11 @@ class _TransformedImages:
     def load(self, indices: np.ndarray) -> np.ndarray:
         items = [self.dataset[int(index)] for index in indices]
         images = [item[0] if isinstance(item, tuple | list) else item for item in items]
-        return torch.stack([torch.as_tensor(image, dtype=torch.float32) for image in images]).permute(0, 2, 3, 1).numpy()
+        if not all(isinstance(image, torch.Tensor) and image.ndim == 3 for image in images):
+            raise ConfigError(
+                f"transform: an image must become a tensor [channels, height, width], got {type(images[0]).__name__}"
+            )
+        return torch.stack([image.float() for image in images]).permute(0, 2, 3, 1).numpy()
 
     def ids(self, indices: np.ndarray) -> list[str]:
         return [str(index) for index in indices]

@@ -60,16 +60,19 @@ def canvas(width: float, height: float) -> Figure:
 def count_axis(axes: Axes, axis: str) -> None:
     """Whole numbers with thousands separators along "x" or "y"."""
     side = getattr(axes, f"{axis}axis")
-    side.set_major_locator(MaxNLocator(nbins=7, integer=True))
+    side.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10], integer=True))
     side.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 
 def spread(heights: np.ndarray, gap: float) -> np.ndarray:
-    """[k] heights moved as little as possible (in squares) so that no two are nearer than `gap`, order kept."""
+    """[k] heights in 0 … 1 moved as little as possible (in squares) so that no two are nearer than `gap`, order kept.
+
+    More than fit are laid out from 0 upwards, beyond 1 if need be.
+    """
     order = np.argsort(heights, kind="stable")
     steps = gap * np.arange(len(heights))
     moved = np.empty(len(heights))
-    moved[order] = isotonic_regression(heights[order] - steps) + steps
+    moved[order] = isotonic_regression(heights[order] - steps, y_min=0, y_max=max(0, 1 - steps[-1])) + steps
     return moved
 
 

@@ -11,7 +11,7 @@ from openal_ray.reports.comparison import REFERENCE, Comparison
 from openal_ray.reports.curves import PHASES, SUPERVISED
 from openal_ray.reports.drawing import INK, MARKERS, MUTED, SERIES, canvas, count_axis, spread, style
 from openal_ray.reports.groups import Group
-from openal_ray.reports.wording import count, percent, seconds
+from openal_ray.reports.wording import count, percent, seconds, short
 
 WIDTH = 8.0
 """Inches; at the page's 100 pixels an inch this is its column."""
@@ -47,7 +47,7 @@ def phase_seconds(comparisons: Sequence[Comparison]) -> Figure:
     for place, total in zip(places, left, strict=True):
         axes.annotate(seconds(total), (total, place), (5, 0), textcoords="offset points", va="center", color=INK)
     several = len(comparisons) > 1
-    axes.set_yticks(places, [f"{each.label} ({each.dataset})" if several else each.label for each in groups])
+    axes.set_yticks(places, [short(f"{each.label} ({each.dataset})" if several else each.label) for each in groups])
     axes.tick_params(axis="y", length=0, labelcolor=INK)
     axes.invert_yaxis()
     axes.spines["left"].set_visible(False)
@@ -79,7 +79,7 @@ def query_counts(asked: Mapping[int, int]) -> Figure:
 @style()
 def queried_classes(labelled: Mapping[str, tuple[int, int]]) -> Figure:
     """How many images of each class one run labelled: (in the start set, by its queries)."""
-    names = list(labelled)
+    names = [short(name, 20) for name in labelled]
     first, later = np.array(list(labelled.values())).T
     if len(names) > MANY_CLASSES:
         order = np.argsort(-(first + later), kind="stable")
@@ -163,6 +163,6 @@ def _label_directly(axes: Axes, labels: Sequence[tuple[float, float, str, str]],
     heights = spread((np.array([y for _, y, _, _ in labels]) - bottom) / (top - bottom), gap)
     for (x, y, colour, name), height in zip(labels, heights, strict=True):
         axes.annotate(
-            name, (x, y), (1.05, height), textcoords="axes fraction", va="center", color=INK, annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 1, "shrinkA": 2, "shrinkB": 4},
+            short(name), (x, y), (1.05, height), textcoords="axes fraction", va="center", annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "shrinkA": 1, "shrinkB": 4, "relpos": (0, 0.5)},
         )  # fmt: skip

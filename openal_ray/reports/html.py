@@ -81,9 +81,9 @@ def _tiles(comparison: Comparison) -> list[tuple[str, str]]:
     several = len(comparison.rows) > 1
     tiles = [("best strategy" if several else "strategy", fields["strategy"])]
     tiles.append((f"accuracy with {count(best.last_labelled)} labels", f"{percent(best.last)} %"))
-    tiles.append(("area under the budget curve", f"{fields['AUBC']} %"))
+    tiles.append(("mean accuracy (AUBC)", f"{fields['AUBC']} %"))
     if best.reference is not None:
-        tiles.append(("labels saved against random", fields["labels saved"]))
+        tiles.append(("labels saved", fields["labels saved"]))
     elif not several:
         tiles.append(("seconds", fields["seconds"]))
     return tiles

@@ -27,8 +27,7 @@ class TextTable:
 class RunPage:
     """One run as text; `asked` counts the images of each round, round 0 being the start set.
 
-    labelled_classes  class to (images in the start set, images of the queries); None where the run folder has no
-                      answers, that is, no column `class` in selections.csv
+    labelled_classes  class to (images in the start set, images of the queries); None without a labels.csv
     """
 
     title: str
@@ -43,6 +42,16 @@ class RunPage:
 
 def run_page(curve: Curve) -> RunPage:
     """Reads the rest of a run folder; raises RunError for a damaged file, absent ones are left out."""
+    try:
+        return _run_page(curve)
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"{curve.folder}: selections.csv or per_class.csv is damaged ({error!r}); "
+            f"`openal-ray resume {curve.folder}` writes both anew"
+        ) from None
+
+
+def _run_page(curve: Curve) -> RunPage:
     selections = read_table(curve.folder / "selections.csv")
     classes = _last_round(read_table(curve.folder / "per_class.csv"))
     asked = Counter(int(row["round"]) for row in selections)
@@ -54,7 +63,7 @@ def run_page(curve: Curve) -> RunPage:
         rounds=_rounds(curve, asked),
         classes=_classes(classes),
         asked=dict(sorted(asked.items())),
-        labelled_classes=_labelled_classes(selections, [row["class"] for row in classes]),
+        labelled_classes=_labelled_classes(read_table(curve.folder / "labels.csv"), [row["class"] for row in classes]),
     )
 
 
@@ -101,13 +110,13 @@ def _last_round(rows: list[dict[str, str]]) -> list[dict[str, str]]:
     return [row for row in rows if int(row["round"]) == last]
 
 
-def _labelled_classes(selections: list[dict[str, str]], classes: list[str]) -> dict[str, tuple[int, int]] | None:
-    if not selections or "class" not in selections[0]:
+def _labelled_classes(labels: list[dict[str, str]], classes: list[str]) -> dict[str, tuple[int, int]] | None:
+    if not labels:
         return None
     start, later = Counter[str](), Counter[str]()
-    for row in selections:
+    for row in labels:
         (later if int(row["round"]) else start)[row["class"]] += 1
-    names = [name for name in dict.fromkeys([*classes, *start, *later]) if name]  # empty: rejected, or no answer yet
+    names = [name for name in dict.fromkeys([*classes, *start, *later]) if name]  # empty: rejected
     return {name: (start[name], later[name]) for name in names}
 
 

@@ -18,7 +18,7 @@ from openal_ray.reports.groups import Estimate
 from openal_ray.reports.wording import count, percent, seconds
 
 WIDE = 110
-"""Terminal columns from which the accuracy at several label counts fits beside the rest."""
+"""Terminal columns from which everything fits."""
 
 
 class Cell(NamedTuple):
@@ -56,17 +56,18 @@ def cells(comparison: Comparison) -> list[list[Cell]]:
 def print_comparison(curves: Sequence[Curve], console: Console) -> None:
     """One table for each data set, with what it says in words below it.
 
-    A narrow terminal shows the accuracy at the last label count alone.
+    A narrow terminal does without the start's accuracy and the seconds.
     """
     for comparison in compare(curves):
-        left_out = range(2, len(comparison.counts) + 1) if console.width < WIDE else range(0)
-        kept = [place for place in range(len(header(comparison))) if place not in left_out]
+        columns = header(comparison)
+        left_out = {2, len(columns) - 2, len(columns) - 1} if console.width < WIDE and len(comparison.counts) > 1 else set()
+        kept = [place for place in range(len(columns)) if place not in left_out]
         table = Table(
             box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title_justify="left",
             title=Text(f"{comparison.dataset}: accuracy in %, mean ± sd over seeds"),
         )  # fmt: skip
         for place in kept:
-            table.add_column(header(comparison)[place], justify="right" if place else "left")
+            table.add_column(columns[place], justify="right" if place else "left")
         for row in cells(comparison):
             table.add_row(*(Text(row[place].text, style="bold" if row[place].best else "") for place in kept))
         if comparison.rows:

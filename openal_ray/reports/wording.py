@@ -21,3 +21,8 @@ def percent(estimate: Estimate) -> str:
 def seconds(value: float) -> str:
     """Three significant digits are enough for a time: 0.04, 8.31, 83.1, 1,234."""
     return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2}f}"
+
+
+def short(name: str, letters: int = 36) -> str:
+    """A name cut to what a figure has room for."""
+    return name if len(name) <= letters else f"{name[: letters - 1]}…"

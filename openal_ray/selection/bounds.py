@@ -1,16 +1,17 @@
 """Certified bounds on squared distances between rows and centres, from the digits of their factors.
 
 A row is the outer product of its factors (one factor: the row itself), so |x|, <x, c> and cos(x, c) are the products of
-those of the factors. Digits give each cosine with an error of at most r + r' + r r' (r, r': their relative remainders;
-Cauchy-Schwarz), hence the cosine of the products with a known error e. As 2|x||c| <= |x|² + |c|²,
+those of the factors. Digits give each cosine up to r + r' + r r' (r, r' their relative remainders; Cauchy-Schwarz),
+hence the product of the cosines up to some known e, and since 2|x||c| <= |x|² + |c|²,
 
-    |x - c|²  lies in  |x|² + |c|² - 2 <x, c>  ±  e (|x|² + |c|²),
+    |x - c|²  lies in  (1 ± e) (|x|² + |c|²) - 2 <x, c>  =  (1 ± e) (|x|² + |c|² - 2 <x, c> / (1 ± e)).
 
-and every rounding below is a multiple of |x|² + |c|² too, so it is counted in e.
+The right-hand form needs no error of each pair. Every rounding below is a multiple of |x|² + |c|² too, and is in e.
 """
 
 from collections.abc import Sequence
-from math import frexp, prod
+from functools import reduce
+from math import frexp
 
 import numpy as np
 import torch
@@ -22,85 +23,92 @@ _TILE = 1024  # rows and centres at a time: their products stay in the cache unt
 
 
 def upper_bounds(rows: Sequence[Digits], centres: Sequence[Digits]) -> np.ndarray:
-    """float64 [n]: for each row, at least its squared distance to the nearest of the `centres`.
+    """float64 [n]: at least the squared distance of each row to the nearest of the `centres` (at least one).
 
-    rows, centres   their factors; every factor has as many rows
+    rows, centres   their factors
     """
     frame = _Frame(rows, centres)
-    best = np.empty(len(frame.error), np.float32)
-    for low in range(0, len(best), _TILE):
+    best = np.empty(frame.n_rows, np.float32)
+    for low in range(0, frame.n_rows, _TILE):
         tile = slice(low, low + _TILE)
-        minima = [
-            frame.squared(tile, slice(first, first + _TILE), 1 + frame.error[tile]).amin(dim=1)
-            for first in range(0, len(frame.centre_squares), _TILE)
-        ]
+        parts = [slice(first, first + _TILE) for first in range(0, frame.n_centres, _TILE)]
+        minima = [frame.squared(frame.products(tile, part), 1 + frame.error, tile, part).amin(dim=1) for part in parts]
         best[tile] = torch.stack(minima).amin(dim=0).cpu().numpy()
-    squared = (1.0 + frame.error) * (frame.row_squares + best.astype(np.float64)) + _UNDERFLOW
-    return np.maximum(squared, 0.0) * frame.unit**2
+    return frame.upper(best)
 
 
 def nearest_pairs(
     rows: Sequence[Digits], centres: Sequence[Digits], known: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Row and centre positions of every pair that may be the nearest and below `known` [n] squared distances."""
+    """Row and centre positions of every pair that may be a row's nearest and below its `known` [n] squared distance."""
     frame = _Frame(rows, centres)
-    everything = slice(None)
-    squared = frame.squared(everything, everything, np.ones_like(frame.error))
-    squared += frame.tensor(frame.row_squares)[:, None]
-    error = frame.tensor(frame.error)[:, None] * (
-        frame.tensor(frame.row_squares)[:, None] + frame.tensor(frame.centre_squares)
-    ) + _UNDERFLOW
-    limit = torch.minimum((squared + error).amin(dim=1), frame.tensor(known / frame.unit**2 * (1 + 2 * ROUNDING)))
-    row, centre = torch.nonzero(squared - error <= limit[:, None], as_tuple=True)
+    products = frame.products(slice(None), slice(None))
+    best = frame.squared(products, 1 + frame.error).amin(dim=1).cpu().numpy()
+    limit = np.minimum(frame.upper(best), known) / frame.unit**2 + _UNDERFLOW
+    shrunk = 1 - frame.error
+    limit = limit / shrunk - frame.row_squares
+    below = frame.squared(products, shrunk) <= frame.tensor(limit)[:, None]
+    row, centre = torch.nonzero(below, as_tuple=True)
     return row.cpu().numpy(), centre.cpu().numpy()
 
 
 class _Frame:
-    """Everything about rows and centres but their products, in a unit that keeps float32 from overflowing.
+    """Everything about rows and centres but their products.
 
-    unit             a power of two, so that changing it changes no digit of any result
-    row_squares, centre_squares   float64 squared norms, in unit²
-    error            float32 [n] the e of the module's formula
+    unit         a power of two, so that float32 does not overflow and another unit changes no digit of any result
+    row_squares  float64 [n] squared norms of the rows, in unit²
+    error        float64 [n] the e of the module's formula, for each row and any of the centres
     """
 
     def __init__(self, rows: Sequence[Digits], centres: Sequence[Digits]) -> None:
-        row_norms, centre_norms = (prod(factor.norms for factor in factors) for factors in (rows, centres))
+        self._rows, self._centres = rows, centres
+        self.n_rows, self.n_centres = len(rows[0]), len(centres[0])
+        row_norms, centre_norms = (_product([f.norms for f in factors]) for factors in (rows, centres))
         largest = max(row_norms.max(initial=0), centre_norms.max(initial=0))
         self.unit = 2.0 ** frexp(largest)[1] if largest > 0 else 1.0
-        self.row_squares = np.square(row_norms / self.unit)
-        self.centre_squares = np.square(centre_norms / self.unit)
         self.error = _relative_error(rows, centres)
-        self._rows, self._centres = rows, centres
-        self._row_scale = row_norms / self.unit / prod(factor.lengths.astype(np.float64) for factor in rows)
-        self._centre_scale = -2 * centre_norms / self.unit / prod(f.lengths.astype(np.float64) for f in centres)
+        self.row_squares = np.square(row_norms / self.unit)
+        self._row_scale = row_norms / self.unit / _product([f.lengths for f in rows])
+        self._centre_squares = self.tensor(np.square(centre_norms / self.unit))
+        self._centre_scale = self.tensor(-2 * centre_norms / self.unit / _product([f.lengths for f in centres]))
 
     def tensor(self, values: np.ndarray) -> torch.Tensor:
         """float32, on the device of the digits."""
         return torch.from_numpy(values.astype(np.float32)).to(self._rows[0].first.device)
 
-    def squared(self, rows: slice, centres: slice, divisor: np.ndarray) -> torch.Tensor:
-        """float32 [n, m]: |c|² - 2 <x, c> / divisor [n].
-
-        One operation at a time: a fused multiply-add would round differently at the edge of a tile.
-        """
+    def products(self, rows: slice, centres: slice) -> torch.Tensor:
+        """float32 [n, m]: -2 <x, c>, but for the scale of each row."""
         factors = zip(self._rows, self._centres, strict=True)
-        products = [inner_products(one[rows], other[centres]) for one, other in factors]
-        result = products[0]
-        for product in products[1:]:
-            result *= product
-        result *= self.tensor(self._centre_scale[centres])
-        result *= self.tensor(self._row_scale[rows] / divisor)[:, None]
-        result += self.tensor(self.centre_squares[centres])
-        return result
+        result = reduce(torch.Tensor.mul_, [inner_products(one[rows], other[centres]) for one, other in factors])
+        return result.mul_(self._centre_scale[centres])
+
+    def squared(
+        self, products: torch.Tensor, divisor: np.ndarray, rows: slice = slice(None), centres: slice = slice(None)
+    ) -> torch.Tensor:
+        """float32 [n, m]: |c|² - 2 <x, c> / divisor, in unit².
+
+        Two operations, not one fused: that would round differently at the edge of a tile.
+        """
+        scale = self.tensor(self._row_scale[rows] / divisor[rows])
+        return (products * scale[:, None]).add_(self._centre_squares[centres])
+
+    def upper(self, best: np.ndarray) -> np.ndarray:
+        """float64 [n] upper bounds on squared distances, from the least |c|² - 2 <x, c> / (1 + e) of each row."""
+        squared = (1 + self.error) * (self.row_squares + best)
+        return (np.maximum(squared, 0.0) + _UNDERFLOW) * self.unit**2
+
+
+def _product(arrays: list[np.ndarray]) -> np.ndarray:
+    return reduce(np.multiply, arrays)
 
 
 def _relative_error(rows: Sequence[Digits], centres: Sequence[Digits]) -> np.ndarray:
-    """float32 [n]: the e of the module's formula for each row and any of the centres."""
+    """float64 [n]: the e of the module's formula."""
     total = np.ones(len(rows[0]))
     columns = 0
     for one, other in zip(rows, centres, strict=True):
         theirs = float(other.remainders.max(initial=0))
-        unused = one.seconds * float(other.seconds.max(initial=0))
-        total *= 1.0 + one.remainders + theirs + one.remainders * theirs + unused
+        unused = one.seconds * float(other.seconds.max(initial=0))  # second digit times second digit
+        total *= 1 + one.remainders + theirs + one.remainders * theirs + unused
         columns += one.first.shape[1]
-    return (total - 1.0 + (2 * columns + 32) * ROUNDING).astype(np.float32)
+    return total - 1 + (2 * columns + 32) * ROUNDING

@@ -1,13 +1,13 @@
 """Rows as int8 digits, whose inner products are the same exact integers on every machine.
 
-A row y is stored as  unit · (first + second / 254 + remainder)  with unit = max|y| / 127, so that both digits are int8.
+A row y is stored as  unit · (first + second / 256 + remainder)  with unit = max|y| / 127, so that both digits are int8.
 Products of digits are integers: any library, tile, thread count or device gives the same ones, and int8 is the fastest
 arithmetic that processors have. How much the digits leave out is measured row by row; `bounds` turns it into proofs.
 """
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -30,7 +30,7 @@ class Digits:
     norms       float64 [n] Euclidean norms, in the units of the rows
     lengths     float32 [n] the same norms in units of max|y| / 127; 1 for a row of zeros
     remainders  float32 [n] upper bounds on the norm of what the digits leave out, relative to the row's norm
-    seconds     float32 [n] upper bounds on the norm of second / 254, relative to the row's norm; 0 without it
+    seconds     float32 [n] upper bounds on the norm of second / 256, relative to the row's norm; 0 without it
     """
 
     first: torch.Tensor
@@ -43,9 +43,15 @@ class Digits:
     def __len__(self) -> int:
         return len(self.norms)
 
-    def __getitem__(self, rows: slice) -> "Digits":
+    def __getitem__(self, rows: slice | np.ndarray) -> "Digits":
         second = None if self.second is None else self.second[rows]
         return Digits(self.first[rows], second, *(getattr(self, name)[rows] for name in _MEASURES))
+
+    def coarse(self) -> "Digits":
+        """The same rows without their second digits: a third of the work in products."""
+        return replace(
+            self, second=None, remainders=self.remainders + self.seconds, seconds=np.zeros_like(self.seconds)
+        )
 
 
 def concatenated(parts: Sequence[Digits]) -> Digits:
@@ -76,10 +82,10 @@ def encode(rows: np.ndarray, origin: np.ndarray | None = None, two: bool = False
         np.copyto(first[tile], digit, casting="unsafe")
         y -= digit
         if two:
-            np.rint(y * 254, out=digit)
+            np.minimum(np.rint(y * 256), 127, out=digit)
             np.copyto(second[tile], digit, casting="unsafe")
-            seconds[tile] = row_norms(digit) / (254 * lengths[tile])
-            y -= digit / 254
+            seconds[tile] = row_norms(digit) / (256 * lengths[tile])
+            y -= digit / 256
         remainders[tile] = row_norms(y) / lengths[tile]
     slack = np.float32(1 + (d + 8) * ROUNDING)  # sums of d squares
     remainders = remainders * slack + np.float32(8 * ROUNDING)  # and the roundings of y itself
@@ -94,7 +100,7 @@ def _scaled(rows: np.ndarray, origin: np.ndarray | None) -> tuple[np.ndarray, np
         y = np.subtract(rows, 0 if origin is None else origin, dtype=kind)
         largest = np.abs(y).max(axis=1, initial=0)
     if not np.isfinite(largest).all():
-        raise ValueError("numbers must be finite, and so must their differences; got NaN, infinity or an overflow")
+        raise ValueError("rows must be finite, and so must their differences; got NaN, infinity or an overflow")
     y /= np.where(largest > 0, largest, 1)[:, None]
     y = y.astype(np.float32, copy=False)
     y *= 127
@@ -110,26 +116,30 @@ def row_norms(rows: np.ndarray) -> np.ndarray:
 def inner_products(rows: Digits, others: Digits) -> torch.Tensor:
     """<row, other> in units of max|row| / 127 · max|other| / 127: float32 [n, m], on the device of the digits.
 
-    Second digits are used where there are any, except for the product of two of them (`bounds` allows for it).
+    Second digits are used if the others have them, except for the product of two of them (`bounds` allows for it).
     """
     total = _products(rows.first, others.first)
-    rest = [
-        _products(one, other)
-        for one, other in ((rows.first, others.second), (rows.second, others.first))
-        if one is not None and other is not None
-    ]
-    for product in rest:
-        total += product.div_(254)
+    if others.second is not None:
+        rest = _products(rows.first, others.second)
+        if rows.second is not None:
+            rest += _products(rows.second, others.first)
+        total.add_(rest, alpha=1 / 256)  # a power of two: fused or not, it rounds once
     return total
 
 
 def _products(rows: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
     """int8 [n, D] times int8 [m, D]: float32 [n, m], every piece exact, the pieces added from left to right."""
-    multiply = _by_int8 if rows.device.type == "cpu" and _int8_is_faster() else _by_float32
-    total = multiply(rows[:, :_PIECE], others[:, :_PIECE])
+    total = _piece(rows[:, :_PIECE], others[:, :_PIECE])
     for low in range(_PIECE, rows.shape[1], _PIECE):
-        total += multiply(rows[:, low : low + _PIECE], others[:, low : low + _PIECE])
+        total += _piece(rows[:, low : low + _PIECE], others[:, low : low + _PIECE])
     return total
+
+
+def _piece(rows: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    one_column = rows.shape[1] == 1  # torch 2.14 returns wrong int8 products for it
+    if rows.device.type == "cpu" and not one_column and _int8_is_faster():
+        return _by_int8(rows, others)
+    return _by_float32(rows, others)
 
 
 def _by_int8(rows: torch.Tensor, others: torch.Tensor) -> torch.Tensor:

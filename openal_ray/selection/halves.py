@@ -54,8 +54,23 @@ class LocalHalves:
         return [getattr(half, verb)(*mine) for half, mine in zip(self._halves, args, strict=True)]
 
 
-def check_budget(halves: Halves, k: int) -> None:
-    """Refuse a `k` that the rows of all halves together cannot fill; every half answers the verb `size`."""
-    rows = sum(halves.ask("size"))
-    if not 0 <= k <= rows:
-        raise ValueError(f"k must be between 0 and the {rows} rows there are, got {k}")
+def checked_sizes(halves: Halves, k: int) -> list[int]:
+    """The number of rows of every half (verb `size`), once it is known that they can fill `k`."""
+    sizes = halves.ask("size")
+    if not 0 <= k <= sum(sizes):
+        raise ValueError(f"k must be between 0 and the {sum(sizes)} rows there are, got {k}")
+    return sizes
+
+
+def filled_up(picks: Picks, halves: Halves, k: int) -> Picks:
+    """`picks`, followed by the lowest dataset indices not picked (verb `lowest`) with score 0 until there are `k`."""
+    missing = k - len(picks.indices)
+    if not missing:
+        return picks
+    rest = np.sort(np.concatenate(halves.ask("lowest", missing, picks.indices)))[:missing]
+    return Picks(np.append(picks.indices, rest), np.append(picks.scores, np.zeros(missing)))
+
+
+def lowest_left(indices: np.ndarray, k: int, picked: np.ndarray) -> np.ndarray:
+    """A half's answer to `lowest`: the first `k` of its ascending dataset indices that are not `picked`."""
+    return indices[~np.isin(indices, picked)][:k]

@@ -10,11 +10,11 @@ Source: Sener & Savarese 2018 (arXiv 1708.00489), Alg. 1. Differs: no robust MIP
 
 import numpy as np
 
-from openal_ray.selection.halves import Halves, Picks, check_budget
-from openal_ray.selection.nearest import Farthest, Key, NearestCentre, squared_distances
+from openal_ray.selection.halves import Halves, Picks, checked_sizes, filled_up, lowest_left
+from openal_ray.selection.nearest import Key, NearestCentre, Points, squared_distances
 
 _FRONT = 64  # rows among which the driver picks one by one: they stay in the first-level cache
-_CANDIDATES = 2  # rows asked for, all shards together, for every pick still to make
+_CANDIDATES = 2  # rows asked for, all shards together, for every pick
 _FEWEST = 128  # rows asked of one shard at least
 
 
@@ -33,24 +33,25 @@ class KCenterHalf:
         if points.ndim != 2 or len(points) != len(self._indices):
             raise ValueError(f"points must have shape [{len(self._indices)}, D], got {points.shape}")
         self._nearest = NearestCentre(points, self._indices, device=device)
-        self._left = np.ones(len(self._indices), dtype=bool)
 
     def size(self) -> int:
         """The number of rows."""
         return len(self._indices)
 
-    def candidates(self, m: int, centres: np.ndarray | None, taken: np.ndarray) -> Farthest:
-        """At most `m` of the farthest points, once `centres` [c, D] are added and the indices `taken` are picked."""
-        self._left[np.isin(self._indices, taken)] = False
+    def candidates(self, m: int, centres: np.ndarray | None, taken: np.ndarray) -> tuple[Points, Key]:
+        """At most `m` of the farthest points, and their floor (see `NearestCentre.farthest`).
+
+        centres  [c, D] to be added before; None: nothing
+        taken    dataset indices picked since the last question
+        """
         self._nearest.take(taken)
         if centres is not None and len(centres):
             self._nearest.add(centres)
-            self._nearest.bound_all(centres)
         return self._nearest.farthest(m)
 
-    def lowest(self, k: int) -> np.ndarray:
-        """The lowest `k` dataset indices that are not picked."""
-        return self._indices[self._left][:k]
+    def lowest(self, k: int, picked: np.ndarray) -> np.ndarray:
+        """The lowest `k` dataset indices that are not `picked`."""
+        return lowest_left(self._indices, k, picked)
 
 
 def pick_k_center(halves: Halves, k: int, covered: np.ndarray | None = None) -> Picks:
@@ -59,42 +60,41 @@ def pick_k_center(halves: Halves, k: int, covered: np.ndarray | None = None) -> 
     covered  [m, D] centres that exist already (labelled images)
     raises   ValueError if there are fewer than k rows
     """
-    n_halves = check_budget(halves, k)
-    picks: list[Farthest] = []
-    missing, centres, taken = k, covered, np.empty(0, dtype=np.int64)
-    while missing > 0:
-        m = max(_FEWEST, -(-_CANDIDATES * missing // n_halves))
+    n_halves = len(checked_sizes(halves, k))
+    picks = Picks(np.empty(0, dtype=np.int64), np.empty(0))
+    centres, taken = covered, picks.indices
+    while len(picks.indices) < k:
+        missing = k - len(picks.indices)
+        m = max(_FEWEST, -(-_CANDIDATES * min(k, 2 * missing) // n_halves))
         new = _certain_picks(halves.ask("candidates", m, centres, taken), missing)
-        if not new: # the points left coincide with centres
-            ...
-        picks += new
-        centres = np.concatenate([pick.rows for pick in new]) 
-    return ...
+        if not len(new):  # every point left coincides with a centre
+            break
+        picks = Picks(np.append(picks.indices, new.indices), np.append(picks.scores, np.sqrt(new.squared)))
+        centres, taken = new.rows, new.indices
+    return filled_up(picks, halves, k)
 
 
-def _certain_picks(offers: list[Farthest], k: int) -> list[Farthest]:
-    """Up to `k` picks, in the order picked, that no point kept back by a shard can change."""
-    indices = np.concatenate([offer.indices for offer in offers])
-    order = np.argsort(indices)
-    rows = np.concatenate([offer.rows for offer in offers])[order]
-    squared = np.concatenate([offer.squared for offer in offers])[order]
-    floor = max(offer.floor for offer in offers)
-    pool = NearestCentre(rows, indices[order], squared)
-    picks: list[Farthest] = []
+def _certain_picks(offers: list[tuple[Points, Key]], k: int) -> Points:
+    """Up to `k` picks, in the order picked, that no point kept back by a shard could change."""
+    floor = max(key for _, key in offers)
+    points = Points.joined([points for points, _ in offers])
+    points = points[np.argsort(points.indices)]
+    pool = NearestCentre(points.rows, points.indices, points.squared)
+    picks = [points[:0]]
     while k > 0:
-        front = pool.farthest(_FRONT, least=floor[0])
-        new = _one_by_one(front, max(floor, front.floor), k)
-        if not len(new.indices):
+        new = _one_by_one(*pool.farthest(_FRONT, least=floor[0]), floor, k)
+        if not len(new):
             break
         pool.take(new.indices)
         pool.add(new.rows)
         picks.append(new)
-        k -= len(new.indices)
-    return picks
+        k -= len(new)
+    return Points.joined(picks)
 
 
-def _one_by_one(front: Farthest, floor: Key, k: int) -> Farthest:
-    """Up to `k` picks among the rows of `front`, in the order picked, as long as they reach `floor`."""
+def _one_by_one(front: Points, front_floor: Key, pool_floor: Key, k: int) -> Points:
+    """Up to `k` picks among `front`, in the order picked, for as long as they reach both floors."""
+    floor = max(front_floor, pool_floor)
     rows, squared = front.rows.astype(np.float64), front.squared.copy()
     picked: list[int] = []
     distances: list[float] = []
@@ -103,7 +103,7 @@ def _one_by_one(front: Farthest, floor: Key, k: int) -> Farthest:
         if (squared[best], -front.indices[best]) < floor:
             break
         picked.append(best)
-        distances.append(float(squared[best]))
+        distances.append(squared[best])
         np.minimum(squared, squared_distances(rows, rows[best]), out=squared)
         squared[best] = -1.0
-    return Farthest(front.indices[picked], front.rows[picked], np.array(distances), floor)
+    return Points(front.indices[picked], front.rows[picked], np.array(distances))

@@ -1,127 +1,228 @@
-"""k-means++ seeding on outer products over shards, as BADGE uses it: rows are left[i] ⊗ right[i], never built.
+"""k-means++ seeding on outer products over shards, as BADGE uses it: exact D² draws, hundreds an exchange.
 
 First the row of largest norm, then each next one with probability proportional to D², its squared distance to the
-nearest pick. Source: Ash et al. 2020 (arXiv 1906.03671), Alg. 1; Arthur & Vassilvitskii 2007 for D² seeding.
+nearest pick. D² only shrinks, so a weight computed for fewer picks, or rounded upwards, lies above it. Every row has a
+Poisson process whose rate is such a weight; the driver walks through all events in the order of time and accepts one
+with probability D² / weight. Accepted events then come at rate D², so the next of them is a D² draw whatever happened
+before: old weights and low precision cost proposals, never the law. Processes are independent, so the shards need not
+know of each other; a block of dataset indices has its own random stream, so the number of shards changes nothing.
+
+Source: Ash et al. 2020 (arXiv 1906.03671), Alg. 1; Arthur & Vassilvitskii 2007 for D² seeding; Lewis & Shedler 1979
+for thinning.
 """
 
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import fsum
 
 import numpy as np
 
-from openal_ray.selection.halves import BLOCK, Halves, Picks, check_budget
+from openal_ray.selection.bounds import upper_bounds
+from openal_ray.selection.digits import Digits, encode
+from openal_ray.selection.halves import BLOCK, Halves, Picks, checked_sizes, filled_up, lowest_left
+from openal_ray.selection.outer_rows import OuterRows, squared_distances, squared_norms
+
+_FIRST = 64  # proposals of the first window: the first picks shrink most weights
+_MOST = 8192  # proposals of one window
+_CROWDED = 1 / 32  # share of proposals accepted below which coarse weights say nothing
+_INT8_GAIN = 16  # a shard's int8 product is about so much faster than the driver's float64 one
+_CHUNK = 256  # proposals compared with each other at a time
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """Events of a window of time.
+
+    rows      the m rows proposed
+    times     float64 [m] in units of the window
+    weights   float64 [m] the rates at which the rows were proposed, at least their D²
+    uniforms  float64 [m] in [0, 1), to accept by
+    """
+
+    rows: OuterRows
+    times: np.ndarray
+    weights: np.ndarray
+    uniforms: np.ndarray
+
+    def __getitem__(self, positions: np.ndarray | slice) -> "Proposals":
+        return Proposals(self.rows[positions], self.times[positions], self.weights[positions], self.uniforms[positions])
+
+    @staticmethod
+    def joined(parts: Sequence["Proposals"]) -> "Proposals":
+        """The events of all parts, in the order of time."""
+        events = Proposals(
+            OuterRows.joined([part.rows for part in parts]),
+            *(np.concatenate([getattr(part, name) for part in parts]) for name in ("times", "weights", "uniforms")),
+        )
+        return events[np.lexsort((events.rows.indices, events.times))]
 
 
 class KMeansPPHalf:
-    """One shard's factors and D² weights.
+    """One shard's factors and weights.
 
     left, right  [n, C] and [n, D]; row i stands for the outer product left[i] ⊗ right[i]
-    indices      int64 [n] ascending dataset indices
+    indices      int64 [n] ascending dataset indices; a block of BLOCK consecutive ones has all its rows here
+    device       where this shard's products are made; they are the same integers anywhere
     raises       ValueError if the shapes do not fit or a number is not finite
     """
 
-    def __init__(self, left: np.ndarray, right: np.ndarray, indices: np.ndarray) -> None:
-        self._indices = np.asarray(indices, dtype=np.int64)
-        self._left = _checked("left", left, len(self._indices))
-        self._right = _checked("right", right, len(self._indices))
-        self._norms = _dots(self._left, self._left) * _dots(self._right, self._right)
-        self._weights = np.full(len(self._indices), np.inf)
-        self._taken = np.zeros(len(self._indices), dtype=bool)
-        blocks = self._indices // BLOCK
-        self._starts = np.flatnonzero(np.diff(blocks, prepend=-1))
-        self._blocks = blocks[self._starts]
+    def __init__(self, left: np.ndarray, right: np.ndarray, indices: np.ndarray, device: str = "cpu") -> None:
+        self._rows = OuterRows(np.asarray(indices, dtype=np.int64), np.asarray(left), np.asarray(right))
+        for name, factor in (("left", self._rows.left), ("right", self._rows.right)):
+            if factor.ndim != 2 or len(factor) != len(self._rows):
+                raise ValueError(f"{name} must have shape [{len(self._rows)}, ...], got {factor.shape}")
+        self._device = device
+        self._digits = self._encoded(self._rows)
+        self._weights = np.full(len(self._rows), np.inf)
+        numbers = self._rows.indices // BLOCK
+        starts = np.flatnonzero(np.diff(numbers, prepend=-1))
+        ends = np.append(starts[1:], len(numbers))
+        self._blocks = [(int(numbers[start]), slice(start, end)) for start, end in zip(starts, ends, strict=True)]
+
+    def _encoded(self, rows: OuterRows) -> list[Digits]:
+        return [encode(rows.left, device=self._device), encode(rows.right, device=self._device)]
 
     def size(self) -> int:
         """The number of rows."""
-        return len(self._indices)
+        return len(self._rows)
 
-    def largest(self) -> tuple[float, int]:
-        """Squared norm and dataset index of the largest row; the lowest index on ties."""
-        if not len(self._norms):
-            return -1.0, -1
-        position = int(self._norms.argmax())
-        return float(self._norms[position]), int(self._indices[position])
+    def largest(self) -> tuple[OuterRows, list[float]]:
+        """The row of largest norm, lowest index on ties (none on an empty shard); sums of squared norms by block."""
+        norms = self._digits[0].norms * self._digits[1].norms
+        close = np.flatnonzero(norms >= norms.max(initial=0) * (1 - 1e-3))  # those are float32: look closer
+        best = close[np.argsort(-squared_norms(self._rows[close]), kind="stable")[:1]]
+        return self._rows[best], [float(np.square(norms[block]).sum()) for _, block in self._blocks]
 
-    def take(self, index: int) -> tuple[np.ndarray, np.ndarray, float] | None:
-        """The factors and weight of a picked row, if it lives here; its weight is zero from now on."""
-        position = int(np.searchsorted(self._indices, index))
-        if position == len(self._indices) or self._indices[position] != index:
-            return None
-        weight = min(float(self._weights[position]), float(self._norms[position]))
-        self._taken[position] = True
-        return self._left[position], self._right[position], weight
+    def propose(self, seed: int, window: float, picks: OuterRows, exact: bool) -> tuple[Proposals, list[float]]:
+        """The events of a window of time, once `picks` lowered the weights; and the sums of the weights by block.
 
-    def refresh(self, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Lower the weights by a new pick; returns the numbers of this shard's blocks and the sums of their weights."""
-        norm = (left @ left) * (right @ right)
-        squared = self._norms + norm - 2.0 * _dots(self._left, left) * _dots(self._right, right)
-        squared[squared <= 1e-13 * (self._norms + norm)] = 0.0
-        np.minimum(self._weights, squared, out=self._weights)
-        self._weights[self._taken] = 0.0
-        sums = [part.sum() for part in np.split(self._weights, self._starts[1:])] if len(self._weights) else []
-        return self._blocks, np.array(sums, dtype=np.float64)
+        seed     of this window
+        window   its length: a row of weight w has w · window events on average
+        exact    float64 weights, for pools so crowded that bounds of a few percent say nothing
+        """
+        if len(picks):
+            lowered = self._exact_weights(picks) if exact else upper_bounds(self._digits, self._encoded(picks))
+            np.minimum(self._weights, lowered, out=self._weights)
+            self._weights[np.isin(self._rows.indices, picks.indices)] = 0.0
+        events = [Proposals(self._rows[:0], *np.empty((3, 0)))]
+        sums = []
+        for number, block in self._blocks:
+            running = np.cumsum(self._weights[block])
+            sums.append(float(running[-1]))
+            stream = np.random.default_rng([seed, number])
+            times, uniforms, masses = stream.random((3, stream.poisson(running[-1] * window)))
+            where = block.start + np.searchsorted(running, masses * running[-1], side="right")
+            events.append(Proposals(self._rows[where], times, self._weights[where], uniforms))
+        return Proposals.joined(events), sums
 
-    def draw(self, block: int, mass: float) -> int | None:
-        """The dataset index at which the running sum of the block's weights passes `mass`."""
-        rows = np.flatnonzero(self._indices // BLOCK == block)
-        if not rows.size:
-            return None
-        running = np.cumsum(self._weights[rows])
-        drawable = np.flatnonzero(self._weights[rows])
-        position = min(int(np.searchsorted(running, mass, side="right")), int(drawable[-1]))
-        return int(self._indices[rows[position]])
+    def _exact_weights(self, picks: OuterRows) -> np.ndarray:
+        weights = np.empty(len(self._rows))
+        for _, block in self._blocks:
+            distances, rounding = squared_distances(self._rows[block], picks)
+            weights[block] = np.where(distances > 0, distances + rounding, 0.0).min(axis=1)
+        return weights
 
-    def lowest(self) -> int | None:
-        """The lowest dataset index not picked yet."""
-        rest = np.flatnonzero(~self._taken)
-        return int(self._indices[rest[0]]) if rest.size else None
+    def lowest(self, k: int, picked: np.ndarray) -> np.ndarray:
+        """The lowest `k` dataset indices that are not `picked`."""
+        return lowest_left(self._rows.indices, k, picked)
 
 
 def pick_kmeans_pp(halves: Halves, k: int, rng: np.random.Generator) -> Picks:
-    """Pick `k` rows; scores are their D² weights at the pick (the first: its squared norm).
+    """Pick `k` rows; scores are their D² at the pick (the first: its squared norm).
 
-    Where all weights left are zero (duplicates of picks), the lowest dataset indices follow.
+    Where every D² left is zero (copies of picks), the lowest dataset indices follow, with score 0.
     raises   ValueError if there are fewer than k rows
     """
-    check_budget(halves, k)
-    indices, scores = np.empty(k, dtype=np.int64), np.empty(k)
-    factors: list[Any] = []
-    for pick in range(k):
-        if pick == 0:
-            index = max(halves.ask("largest"), key=lambda answer: (answer[0], -answer[1]))[1]
-        else:
-            index = _draw(halves, halves.ask("refresh", *factors), rng.random())
-        *factors, scores[pick] = _only(halves.ask("take", index))
-        indices[pick] = index
-    return Picks(indices, scores)
+    n_rows = sum(checked_sizes(halves, k))
+    rows, sums = zip(*halves.ask("largest"), strict=True)
+    seeding = _Seeding(OuterRows.joined(rows), _total(sums), n_rows, k)
+    while seeding.goes_on:
+        question = (int(rng.integers(2**63)), *seeding.question())
+        proposals, sums = zip(*halves.ask("propose", *question), strict=True)
+        seeding.answer(Proposals.joined(proposals), _total(sums))
+    return filled_up(Picks(seeding.picks.indices, seeding.scores), halves, k)
 
 
-def _draw(halves: Halves, answers: list[tuple[np.ndarray, np.ndarray]], uniform: float) -> int:
-    """One dataset index with probability proportional to its weight."""
-    blocks = np.concatenate([numbers for numbers, _ in answers])
-    order = np.argsort(blocks)
-    sums = np.concatenate([values for _, values in answers])[order]
-    running = np.cumsum(sums)
-    if running[-1] == 0.0:
-        return min(index for index in halves.ask("lowest") if index is not None)
-    mass = uniform * running[-1]
-    position = min(int(np.searchsorted(running, mass, side="right")), int(np.flatnonzero(sums)[-1]))
-    return _only(halves.ask("draw", int(blocks[order][position]), mass - (running[position] - sums[position])))
+def _total(sums: Iterable[list[float]]) -> float:
+    """The sum over all blocks of all halves; fsum rounds once, so the order does not matter."""
+    return fsum(value for of_half in sums for value in of_half)
 
 
-def _only(answers: list[Any]) -> Any:
-    (answer,) = [answer for answer in answers if answer is not None]
-    return answer
+class _Seeding:
+    """The driver's side: the picks so far, and what to ask for next, which depends on them alone.
+
+    largest  the largest row of every half
+    squares  sum of all squared norms
+    """
+
+    def __init__(self, largest: OuterRows, squares: float, n_rows: int, k: int) -> None:
+        norms = squared_norms(largest)
+        first = np.lexsort((largest.indices, -norms))[: min(k, 1)]
+        self.picks, self.scores = largest[first], norms[first]
+        self._n_rows, self._k = n_rows, k
+        self._total = squares + n_rows * float(norms[first].sum())  # of all weights, or about that
+        self._expected = float(_FIRST)  # events of the next window
+        self._news, self._n_sent, self._exact = self.picks, 0, False
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is anything left to draw, and a reason to."""
+        return len(self.picks) < self._k and self._total > 0
+
+    def question(self) -> tuple[float, OuterRows, bool]:
+        """What to ask of the halves: length of the window, picks to lower the weights by, and whether exactly."""
+        self._n_sent += 0 if self._exact else len(self._news)
+        return self._expected / self._total, self._news, self._exact
+
+    def answer(self, events: Proposals, total: float) -> None:
+        """Draw from the events of the window, and plan the next; `total` is the sum of the weights they came from."""
+        drawn, squared, seen = _walk(events, self.picks, self._k - len(self.picks))
+        self.picks = OuterRows.joined([self.picks, drawn])
+        self.scores = np.append(self.scores, squared)
+        self._total = total
+        self._plan(max(1, len(drawn)) / max(1, seen))
+
+    def _plan(self, rate: float) -> None:
+        """Send the picks if that costs less than the proposals it would save; `rate` of the last were accepted."""
+        missing = self._k - len(self.picks)
+        unsent = len(self.picks) - self._n_sent
+        crowded = rate < _CROWDED
+        saved = missing * (1 / rate - 1) * len(self.picks)
+        send = crowded or self._n_rows * unsent < _INT8_GAIN * saved
+        self._exact = crowded and not unsent
+        self._news = self.picks if self._exact else self.picks[self._n_sent if send else len(self.picks) :]
+        if len(self._news):
+            self._total *= max(rate, 0.25)  # with old weights, D² made up this share of them
+            rate = 2 / 3
+        self._expected = min(_MOST, 1.5 * missing / rate + 32)
 
 
-def _dots(rows: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Inner products [n] in float64, each from its own row alone, so equal whatever rows stand beside it."""
-    return (rows * other).sum(axis=1)
+def _walk(events: Proposals, picks: OuterRows, k: int) -> tuple[OuterRows, list[float], int]:
+    """Up to `k` draws from events in the order of time: the rows, their D², and how many events were looked at."""
+    drawn, scores, looked_at = picks[:0], [], 0
+    while looked_at < len(events.times) and len(drawn) < k:
+        chunk = events[looked_at : looked_at + _CHUNK]
+        where, squared, seen = _thinned(chunk, OuterRows.joined([picks, drawn]), k - len(drawn))
+        drawn = OuterRows.joined([drawn, chunk.rows[where]])
+        scores += squared
+        looked_at += seen
+    return drawn, scores, looked_at
 
 
-def _checked(name: str, rows: np.ndarray, n: int) -> np.ndarray:
-    rows = np.asarray(rows, dtype=np.float64)
-    if rows.ndim != 2 or len(rows) != n:
-        raise ValueError(f"{name} must have shape [{n}, ...], got {rows.shape}")
-    if not np.isfinite(rows).all():
-        raise ValueError(f"{name} must be finite, got NaN or infinity")
-    return rows
+def _thinned(events: Proposals, picks: OuterRows, k: int) -> tuple[list[int], list[float], int]:
+    """The same for a chunk of events: positions, D², and how many were looked at."""
+    squared = squared_distances(events.rows, picks)[0].min(axis=1)
+    between = squared_distances(events.rows, events.rows)[0]
+    accepted: list[int] = []
+    scores: list[float] = []
+    now = 0
+    while len(accepted) < k:
+        hits = np.flatnonzero(events.uniforms[now:] * events.weights[now:] < squared[now:])
+        if not hits.size:
+            return accepted, scores, len(squared)
+        hit = now + int(hits[0])
+        accepted.append(hit)
+        scores.append(float(squared[hit]))
+        np.minimum(squared, between[hit], out=squared)
+        now = hit + 1
+    return accepted, scores, now

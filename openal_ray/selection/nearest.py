@@ -4,6 +4,7 @@ The exact distance is a float64 sum over the columns of one row and one centre, 
 beside them. Distances only shrink when centres are added, so an old bound stays a bound.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,8 @@ Key = tuple[float, float]
 """(squared distance, -dataset index): rows are picked in descending order of it."""
 
 _ROWS = 1024  # rows settled at a time
+_PRODUCTS = 2**20  # row-centre pairs of which only a few need exact arithmetic, at a time
+_COPIED = 2**15  # rows copied at a time to have their bounds lowered
 _NUMBERS = 2**17  # numbers in one piece of exact arithmetic: 1 MB of float64
 _LEAST = 5e-324  # the smallest distance above zero: rows that coincide with a centre are nobody's farthest
 
@@ -26,19 +29,32 @@ def squared_distances(rows: np.ndarray, centres: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Farthest:
-    """Some rows, and what is known of all others.
+class Points:
+    """Rows with what a pick needs to know of them.
 
-    indices  int64 [m] dataset indices, ascending
+    indices  int64 [m] dataset indices
     rows     [m, D]
     squared  float64 [m] exact squared distances to the nearest centre
-    floor    every row that is not here has a lower key, or coincides with a centre
     """
 
     indices: np.ndarray
     rows: np.ndarray
     squared: np.ndarray
-    floor: Key
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, positions: np.ndarray | list[int] | slice) -> "Points":
+        return Points(self.indices[positions], self.rows[positions], self.squared[positions])
+
+    @staticmethod
+    def joined(parts: Sequence["Points"]) -> "Points":
+        """The rows of all parts, in their order."""
+        return Points(
+            np.concatenate([part.indices for part in parts]),
+            np.concatenate([part.rows for part in parts]),
+            np.concatenate([part.squared for part in parts]),
+        )
 
 
 class NearestCentre:
@@ -49,6 +65,8 @@ class NearestCentre:
     squared  float64 [n] exact squared distances to the centres before this object; None: there were none
     device   where the products for the bounds are made
     raises   ValueError if a number is not finite
+
+    A row is looked at in three steps, each for fewer rows: its old bound; the bound of one digit; its exact distance.
     """
 
     def __init__(
@@ -57,12 +75,16 @@ class NearestCentre:
         n = len(points)
         self._points, self._indices, self._device = points, indices, device
         self._origin = points[:: n // 4096 + 1].mean(axis=0, dtype=np.float64).astype(points.dtype) if n else None
-        self._exact = np.full(n, np.inf) if squared is None else squared.copy()  # as of the first `_seen` centres
-        self._seen = np.zeros(n, dtype=np.int64)
-        self._bound = self._exact.copy()  # never below the distance to all centres; -1 for taken rows
-        self._rows: Digits | None = None
         self._centres = points[:0]
         self._centre_digits = self._encoded(self._centres, two=True)
+        self._exact = np.full(n, np.inf) if squared is None else squared.copy()  # as of the first `_seen` centres
+        self._bound = self._exact.copy()  # never below the distance to all centres; -1 for taken rows
+        self._seen = np.zeros(n, dtype=np.int64)  # how many centres the exact distance knows of
+        self._bounded = np.zeros(n, dtype=np.int64)  # how many the bound knows of, at least
+        self._digits: Digits | None = None
+        if squared is None:
+            self._digits = self._encoded(points, two=False)
+            self._bound[_repeats(points, self._digits.norms)] = -1.0
 
     def _encoded(self, rows: np.ndarray, two: bool) -> Digits:
         return encode(rows, self._origin, two, self._device)
@@ -72,48 +94,69 @@ class NearestCentre:
         self._bound[np.isin(self._indices, indices)] = -1.0
 
     def add(self, centres: np.ndarray) -> None:
-        """Add `centres` [m, D]; exact distances are computed when they matter."""
+        """Add `centres` [m, D]; distances are computed when they matter."""
         self._centres = np.concatenate([self._centres, centres])
         self._centre_digits = concatenated([self._centre_digits, self._encoded(centres, two=True)])
 
-    def bound_all(self, centres: np.ndarray) -> None:
-        """Lower every bound by `centres` [m, D]: one product, no exact arithmetic."""
-        if self._rows is None:
-            self._rows = self._encoded(self._points, two=False)
-        bound = upper_bounds([self._rows], [self._encoded(centres, two=False)])
-        np.minimum(self._bound, bound, out=self._bound)
+    def farthest(self, m: int, least: float = _LEAST) -> tuple[Points, Key]:
+        """The farthest rows: between m / 4 and m of them, unless fewer are at least `least` away.
 
-    def farthest(self, m: int, least: float = _LEAST) -> Farthest:
-        """The farthest rows: between m / 4 and m of them, unless fewer are at least `least` away."""
+        returns  the rows, indices ascending, and a floor: every other row has a lower key or is nearer than `least`
+        """
         count = m
         while True:
-            floor = least
-            if count < len(self._bound):
-                floor = max(least, float(np.partition(self._bound, -count)[-count]))
-            front = np.flatnonzero(self._bound >= floor)
+            front, floor = self._fresh_front(count, least)
             self._settle(front)
             front = front[self._bound[front] >= floor]
             if floor == least or len(front) >= m // 4:
-                return self._highest(front, m, floor)
+                break
             count *= 2
-
-    def _highest(self, front: np.ndarray, m: int, floor: float) -> Farthest:
-        """The m highest keys of `front`, ascending positions of settled rows that are all the rows from `floor` on."""
         key: Key = (floor, -np.inf)
         if len(front) > m:
             order = np.argsort(-self._bound[front], kind="stable")
-            omitted = front[order[m]]
-            key = (float(self._bound[omitted]), -float(self._indices[omitted]))
+            kept_back = front[order[m]]
+            key = (float(self._bound[kept_back]), -float(self._indices[kept_back]))
             front = np.sort(front[order[:m]])
-        return Farthest(self._indices[front], self._points[front], self._bound[front], key)
+        return Points(self._indices[front], self._points[front], self._bound[front]), key
+
+    def _front(self, count: int, least: float) -> tuple[np.ndarray, float]:
+        """Positions of the rows whose bounds reach a floor: that of the `count` highest, but not under `least`."""
+        floor = least
+        if count < len(self._bound):
+            floor = max(least, float(np.partition(self._bound, -count)[-count]))
+        return np.flatnonzero(self._bound >= floor), floor
+
+    def _fresh_front(self, count: int, least: float) -> tuple[np.ndarray, float]:
+        """The same, once the bounds there know of all centres (where there are digits to lower them by)."""
+        front, floor = self._front(count, least)
+        reach = 4 * count
+        while self._digits is not None and (self._bounded[front] < len(self._centres)).any():
+            self._lower(self._front(reach, least)[0], self._digits)
+            reach *= 4
+            front, floor = self._front(count, least)
+        return front, floor
+
+    def _lower(self, positions: np.ndarray, digits: Digits) -> None:
+        """Lower the bounds of these rows by the centres they do not know of."""
+        stale = positions[self._bounded[positions] < len(self._centres)]
+        for known in np.unique(self._bounded[stale]):
+            centres = self._centre_digits[int(known) :].coarse()
+            group = stale[self._bounded[stale] == known]
+            for low in range(0, len(group), _COPIED):
+                rows = group[low : low + _COPIED]
+                self._bound[rows] = np.minimum(self._bound[rows], upper_bounds([digits[rows]], [centres]))
+        self._bounded[stale] = len(self._centres)
 
     def _settle(self, positions: np.ndarray) -> None:
         """Make the bounds of these rows exact."""
-        for seen in np.unique(self._seen[positions]):
-            stale = positions[self._seen[positions] == seen]
-            for low in range(0, len(stale) if seen < len(self._centres) else 0, _ROWS):
-                self._see(stale[low : low + _ROWS], int(seen))
-        self._seen[positions] = len(self._centres)
+        stale = positions[self._seen[positions] < len(self._centres)]
+        stale = stale[np.argsort(self._seen[stale], kind="stable")]
+        while len(stale):
+            seen = int(self._seen[stale[0]])
+            step = min(_ROWS, 1 + _PRODUCTS // (len(self._centres) - seen))
+            self._see(stale[:step], seen)
+            stale = stale[step:]
+        self._seen[positions] = self._bounded[positions] = len(self._centres)
         self._bound[positions] = self._exact[positions]
 
     def _see(self, positions: np.ndarray, seen: int) -> None:
@@ -123,7 +166,17 @@ class NearestCentre:
         step = max(1, _NUMBERS // rows.shape[1])
         for low in range(0, len(row), step):
             pair = slice(low, low + step)
-            np.minimum.at(
-                known, row[pair], squared_distances(rows[row[pair]], self._centres[seen:][centre[pair]])
-            )
+            np.minimum.at(known, row[pair], squared_distances(rows[row[pair]], self._centres[seen:][centre[pair]]))
         self._exact[positions] = known
+
+
+def _repeats(points: np.ndarray, norms: np.ndarray) -> np.ndarray:
+    """Positions of rows equal to an earlier one: all of them, where equal `norms` [n] mean equal rows.
+
+    The earlier one wins every tie, and once it is picked the others coincide with a centre: they are never farthest.
+    """
+    order = np.argsort(norms, kind="stable")
+    same = np.flatnonzero(norms[order[1:]] == norms[order[:-1]])
+    pieces = [same[low : low + _ROWS] for low in range(0, len(same), _ROWS)]
+    equal = [np.all(points[order[piece]] == points[order[piece + 1]], axis=1) for piece in pieces]
+    return order[same[np.concatenate(equal)] + 1] if equal else same

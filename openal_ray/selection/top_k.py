@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from openal_ray.selection.halves import Halves, Picks, check_budget
+from openal_ray.selection.halves import Halves, Picks, checked_sizes
 
 
 class TopKHalf:
@@ -47,7 +47,7 @@ def pick_top_k(halves: Halves, k: int) -> Picks:
 
     raises   ValueError if there are fewer than k rows
     """
-    check_budget(halves, k)
+    checked_sizes(halves, k)
     answers = halves.ask("best", k)
     indices = np.concatenate([found for found, _ in answers])
     scores = np.concatenate([values for _, values in answers])

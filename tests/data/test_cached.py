@@ -6,12 +6,22 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from openal_ray.data.cached import Cached
-from openal_ray.data.images import ArrayImages
+from openal_ray.data.cached import Cached, remember
+from openal_ray.data.images import ArrayImages, Subset, WrappedImages
 from openal_ray.errors import BadImages
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (20, 2, 3, 1), np.uint8)
 BYTES = 2 * 3 * 1  # of one picture
+
+
+def test_only_what_is_decoded_is_worth_remembering() -> None:
+    array, few = ArrayImages(PICTURES), np.arange(3)
+    for held in (array, Subset(array, few), Subset(Subset(array, few), few)):
+        assert remember(held, 10**6) is held
+    decoded = WrappedImages(PICTURES, 2, 3, 1)
+    for costly in (decoded, Subset(decoded, few)):
+        assert isinstance(remember(costly, 10**6), Cached)
+        assert remember(costly, 0) is costly
 
 
 class Counted(ArrayImages):

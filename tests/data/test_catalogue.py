@@ -1,5 +1,8 @@
 """Tests of data/catalogue.py: names, parameters, sizes and statistics."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,14 @@ def test_facts_fit_together(name: str) -> None:
     assert len(source.mean) == len(source.std) == source.channels
     assert source.origin.endswith(".")
     assert source.load.__doc__
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_facts_can_be_printed_for_machines(name: str) -> None:
+    facts = find(name)[0].facts()
+    assert json.loads(json.dumps(facts)) == facts
+    assert facts["parameters"] == DATASETS[name].parameters
+    assert facts["description"]
 
 
 @pytest.mark.parametrize(
@@ -48,7 +59,7 @@ def test_what_follows_the_colon_is_kept_as_it_is() -> None:
         ("cifar1", r"data.name: unknown data set 'cifar1'. Did you mean 'cifar10'\? Valid: cifar10, .*folder:PATH, "),
         ("folder", "data.name: folder needs to know which: write folder:PATH"),
         ("manifest:", "data.name: manifest needs to know which: write manifest:FILE.csv"),
-        ("digits:/data", "data.name: nothing may follow digits, got 'digits:/data'"),
+        ("digits:/data", "data.name: nothing may follow digits, got digits:/data"),
     ],
 )
 def test_wrong_names(name: str, message: str, tmp_path: Path) -> None:
@@ -108,9 +119,6 @@ def test_wrong_sizes_and_channels(tmp_path: Path) -> None:
 
 
 def test_importing_the_catalogue_costs_no_heavy_library() -> None:
-    import subprocess
-    import sys
-
     code = (
         "import sys, openal_ray.data.catalogue; print([m for m in ('torch', 'sklearn', 'pyarrow') if m in sys.modules])"
     )

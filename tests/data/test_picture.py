@@ -153,6 +153,11 @@ def test_grey_items_may_lack_the_channel() -> None:
         assert np.array_equal(np.asarray(as_pillow(item)), grey)
 
 
+def test_floating_values_are_rounded_to_the_nearest_byte() -> None:
+    values = np.array([[0.0, 0.999, 0.3, 1.0]])  # 0, 254.745, 76.5 and 255; of two as near, the even one
+    assert np.asarray(as_pillow(values)).tolist() == [[0, 255, 76, 255]]
+
+
 @pytest.mark.parametrize(
     ("item", "reason"),
     [

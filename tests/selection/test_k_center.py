@@ -43,7 +43,7 @@ def test_identical_points_are_picked_once_each() -> None:
 def test_refusals() -> None:
     with pytest.raises(ValueError, match="k must be between 0 and the 2 rows there are, got 3"):
         k_center(np.zeros((2, 2)), None, 3)
-    with pytest.raises(ValueError, match="points must be finite"):
+    with pytest.raises(ValueError, match="rows must be finite"):
         k_center(np.array([[np.nan]]), None, 1)
     with pytest.raises(ValueError, match=r"points must have shape \[2, D\], got \(2,\)"):
         k_center(np.zeros(2), None, 1)

@@ -68,7 +68,7 @@ def test_refusals() -> None:
     rng = np.random.default_rng(0)
     with pytest.raises(ValueError, match="k must be between 0 and the 2 rows there are, got 3"):
         kmeans_pp(np.ones((2, 2)), np.ones((2, 2)), 3, rng)
-    with pytest.raises(ValueError, match="right must be finite"):
+    with pytest.raises(ValueError, match="rows must be finite"):
         kmeans_pp(np.ones((1, 1)), np.array([[np.inf]]), 1, rng)
     with pytest.raises(ValueError, match=r"right must have shape \[2, \.\.\.\], got \(3, 2\)"):
         kmeans_pp(np.ones((2, 2)), np.ones((3, 2)), 1, rng)

@@ -1,0 +1,99 @@
+"""How shards and trainers divide a cluster; what it cannot hold is refused with the sums before anything starts."""
+
+import logging
+import time
+from dataclasses import dataclass
+
+import ray
+
+from openal_ray.cluster.connect import cluster_address
+from openal_ray.config import Config
+from openal_ray.errors import ResourceError
+
+log = logging.getLogger(__name__)
+Amounts = dict[str, float]
+"""CPUs and GPUs, by Ray's names for them."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a shard reserves, and whether shards and trainers take turns on the same hardware.
+
+    Reservations are Ray's bookkeeping. Shards and trainers never compute at the same time, so shards for which the
+    user reserved nothing get an equal part of what training leaves, which may be nothing.
+    """
+
+    cpus_per_shard: float
+    take_turns: bool
+
+    @property
+    def threads_per_shard(self) -> int:
+        return max(1, int(self.cpus_per_shard))
+
+
+def share(configuration: Config) -> Share:
+    """Divides the connected cluster; an autoscaler gets cluster.wait_seconds to grow first.
+
+    raises  ResourceError  with the sums if it is too small
+    """
+    trainers, shards = _wanted(configuration)
+    together = {name: trainers[name] + shards[name] for name in trainers}
+    in_turns = {name: max(trainers[name], shards[name]) for name in trainers}
+    mode = configuration.train.mode
+    there = _grown_to(together if mode == "session" else in_turns, configuration)
+    side_by_side = _fits(together, there)
+    if not side_by_side and (mode == "session" or not _fits(in_turns, there)):
+        raise ResourceError(_too_small(configuration, trainers, shards, there))
+    free = there["CPU"] - (trainers["CPU"] if side_by_side else 0)
+    part = int(min(1.0, free / configuration.shards) * 100) / 100
+    reserved = configuration.cluster.cpus_per_shard
+    return Share(part if reserved is None else reserved, take_turns=not side_by_side)
+
+
+def _wanted(configuration: Config) -> tuple[Amounts, Amounts]:
+    """What the trainers need and what the shards reserve."""
+    train, cluster, shards = configuration.train, configuration.cluster, configuration.shards
+    workers = 0 if train.mode == "local" else train.workers
+    return (
+        {"CPU": workers * train.cpus_per_worker, "GPU": workers * train.gpus_per_worker},
+        {"CPU": shards * (cluster.cpus_per_shard or 0), "GPU": shards * cluster.gpus_per_shard},
+    )
+
+
+def _fits(needed: Amounts, there: Amounts) -> bool:
+    return all(needed[name] <= there[name] + 1e-9 for name in needed)
+
+
+def _grown_to(needed: Amounts, configuration: Config) -> Amounts:
+    """The cluster's resources, once they suffice or its autoscaler had its time. A Ray started here cannot grow."""
+    seconds = configuration.cluster.wait_seconds if cluster_address(configuration.cluster) else 0
+    end = time.monotonic() + seconds
+    there = _there()
+    if not _fits(needed, there) and seconds:
+        from ray.autoscaler.sdk import request_resources
+
+        log.info("the cluster has %s; asking its autoscaler for %s, for up to %g s", there, needed, seconds)
+        request_resources(bundles=[{name: 1} for name, amount in needed.items() for _ in range(round(amount))])
+    while not _fits(needed, there) and time.monotonic() < end:
+        time.sleep(1)
+        there = _there()
+    return there
+
+
+def _there() -> Amounts:
+    resources = ray.cluster_resources()
+    return {name: resources.get(name, 0.0) for name in ("CPU", "GPU")}
+
+
+def _too_small(configuration: Config, trainers: Amounts, shards: Amounts, there: Amounts) -> str:
+    lines = [
+        f"{name}s: training needs {trainers[name]:g} (train.workers={configuration.train.workers}), the shards reserve "
+        f"{shards[name]:g} (shards={configuration.shards}), the cluster has {there[name]:g}"
+        for name in trainers
+        if trainers[name] + shards[name] > there[name] + 1e-9
+    ]
+    return (
+        f"the cluster is too small. {'. '.join(lines)}. Lower train.workers, train.cpus_per_worker, "
+        "train.gpus_per_worker, shards, cluster.cpus_per_shard or cluster.gpus_per_shard; let shards and trainers take "
+        "turns with train.mode=per_round; or use a larger cluster (cluster.address, or cluster.cpus for one started here)."
+    )

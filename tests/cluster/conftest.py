@@ -1,0 +1,14 @@
+"""One Ray for all tests of this folder: starting it costs five CPU-seconds."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from openal_ray.cluster.connect import connected
+from openal_ray.config import Cluster
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    with connected(Cluster(cpus=4)):
+        yield

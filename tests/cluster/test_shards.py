@@ -1,0 +1,118 @@
+"""Shards as actors: the same queries as in one process, also when actors die."""
+
+import os
+import signal
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import ray
+
+from openal_ray import config
+from openal_ray.cluster.share import Share
+from openal_ray.cluster.shards import RayShards
+from openal_ray.errors import BadImages, ResourceError
+from openal_ray.pool import AllBut, Listed
+from openal_ray.selection.top_k import TopKHalf
+from openal_ray.shard import Settings
+from openal_ray.strategies import catalogue
+from openal_ray.workers import ShardLost
+from tests.strategies.pools import Case, digits
+from tests.test_experiment import Holes
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
+SETTINGS = Settings(config.Read(), (0.5,), (0.5,))
+SHARE = Share(cpus_per_shard=0.1, take_turns=False)
+
+
+@pytest.fixture(scope="module")
+def case() -> Case:
+    return digits(copies=3)  # 6 blocks
+
+
+@pytest.fixture(scope="module")
+def actors(case: Case, ray_cluster: None) -> Iterator[RayShards]:
+    """Shared by the tests, since an actor takes two CPU-seconds to start; those that die are replaced."""
+    made = RayShards({"train": case.images}, SETTINGS, 2, SHARE)
+    yield made
+    made.release()
+
+
+@pytest.fixture
+def shards(case: Case, actors: RayShards) -> RayShards:
+    case.loaded(actors)
+    return actors
+
+
+def kill(shards: RayShards, number: int) -> None:
+    """SIGKILL to the process of one shard."""
+    actor = shards._actors[number]
+    os.kill(ray.get(actor.__ray_call__.remote(lambda self: os.getpid())), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in catalogue.ENTRIES])
+def test_same_query_as_in_one_process(name: str, case: Case, shards: RayShards) -> None:
+    np.testing.assert_array_equal(case.ask(name, 40, shards).indices, case.ask(name, 40).indices)
+
+
+def test_a_killed_shard_reads_only_its_blocks_again(case: Case, shards: RayShards) -> None:
+    read: list[int] = []
+
+    def progress(count: int) -> None:
+        read.append(count)
+        if len(read) == 2:
+            kill(shards, 1)
+
+    everything = AllBut(case.pool.size, np.empty(0, np.int64))
+    report = shards.read("all", "train", everything, ("probs",), progress)
+    assert report.count == case.pool.size == sum(read)
+    again = sum(count for count in read if count > 0) - case.pool.size
+    assert 0 <= again <= sum(len(everything.between(b * 1024, (b + 1) * 1024)) for b in (1, 3, 5))
+    expected = case.shards()
+    expected.read("all", "train", everything, ("probs",))
+    np.testing.assert_array_equal(shards.gather("all").signals["probs"], expected.gather("all").signals["probs"])
+
+
+@pytest.mark.parametrize("name", ["margin", "k_center", "badge"])
+def test_same_query_when_a_shard_dies_between_reading_and_picking(
+    name: str, case: Case, shards: RayShards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_open, killed = shards.open, []
+
+    def open_and_kill(reading, make_half, *arguments):
+        halves = real_open(reading, make_half, *arguments)
+        if not killed:
+            kill(shards, 1)
+            killed.append(1)
+        return halves
+
+    monkeypatch.setattr(shards, "open", open_and_kill)
+    np.testing.assert_array_equal(case.ask(name, 40, shards).indices, case.ask(name, 40).indices)
+    assert killed
+
+
+def test_a_question_to_a_lost_shard_says_so_and_the_next_finds_it_replaced(case: Case, shards: RayShards) -> None:
+    shards.read("all", "train", Listed(range(3000)), ("probs",))
+    halves = shards.open("all", lambda reading: TopKHalf(reading.signals["probs"][:, 0], reading.indices))
+    kill(shards, 0)
+    with pytest.raises(ShardLost):
+        for _ in range(100):  # the death is noticed when it is noticed
+            halves.ask("size")
+    halves = shards.open("all", lambda reading: TopKHalf(reading.signals["probs"][:, 0], reading.indices))
+    assert sum(halves.ask("size")) == 3000
+
+
+def test_errors_of_the_code_in_a_shard_arrive_as_themselves(case: Case) -> None:
+    images = Holes(case.images.load(np.arange(2000)), {5, 1500})
+    shards = RayShards({"train": images}, SETTINGS, 2, SHARE)
+    with pytest.raises(BadImages, match=r"image-(5|1500).png: truncated"):
+        shards.read("check", "train", Listed(range(2000)), ())
+    shards.release()
+
+
+def test_a_shard_that_cannot_start_is_reported_not_waited_for(case: Case) -> None:
+    broken = Settings(config.Read(), (0.5,), (0.5,), device="no such device")
+    shards = RayShards({"train": case.images}, broken, 1, SHARE)
+    with pytest.raises(ResourceError, match="no such device"):
+        shards.read("check", "train", Listed(range(10)), ())
+    shards.release()

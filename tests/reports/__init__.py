@@ -1,0 +1,1 @@
+"""Tests of openal_ray.reports."""

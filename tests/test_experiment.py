@@ -1,0 +1,285 @@
+"""The round: what is bought, when it ends, and that a stop at any point changes nothing."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from openal_ray import runs
+from openal_ray.data.images import ArrayImages
+from openal_ray.errors import BadImages, ConfigError, RunError
+from openal_ray.experiment import Experiment, check
+from openal_ray.pool import AnswersPending, DatasetOracle
+from tests.experiments import experiment, small
+
+
+def rows(folder: Path, name: str = "metrics.csv") -> list[dict[str, str]]:
+    with (folder / name).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def finish(running: Experiment) -> Path:
+    try:
+        running.run()
+    finally:
+        running.folder.close()
+    return running.folder.path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return finish(experiment(small(tmp_path_factory.mktemp("runs") / "whole")))
+
+
+def test_the_last_round_is_cut_to_n_end(tmp_path: Path) -> None:
+    folder = finish(experiment(small(tmp_path / "run", "strategy=random", "budget.n_end=42", "train.epochs=1")))
+    assert [row["labelled"] for row in rows(folder)] == ["20", "35", "42"]
+
+
+def test_files_have_the_promised_columns(finished: Path) -> None:
+    assert list(rows(finished)[0])[:3] == ["round", "labelled", "accuracy"]
+    assert list(rows(finished, "selections.csv")[0]) == ["round", "rank", "index", "id", "score"]
+    assert len(rows(finished, "per_class.csv")) == 3 * 10
+    assert {"config.yaml", "environment.json", "rounds.jsonl", "checkpoints"} <= {p.name for p in finished.iterdir()}
+
+
+def test_selections_are_distinct_and_add_up(finished: Path) -> None:
+    asked = rows(finished, "selections.csv")
+    assert [sum(row["round"] == str(number) for row in asked) for number in range(3)] == [20, 15, 15]
+    assert len({row["index"] for row in asked}) == 50
+    assert [row["rank"] for row in asked if row["round"] == "1"] == [str(rank) for rank in range(1, 16)]
+
+
+def test_only_the_last_weights_stay_unless_all_are_asked_for(finished: Path, tmp_path: Path) -> None:
+    assert [path.name for path in (finished / "checkpoints").iterdir()] == ["round-002.pt"]
+    every = finish(experiment(small(tmp_path / "run", "strategy=random", "checkpoints=all", "train.epochs=1")))
+    assert sorted(path.name for path in (every / "checkpoints").iterdir()) == [f"round-00{n}.pt" for n in range(3)]
+
+
+class Stop(Exception):
+    """Stands for a crash."""
+
+
+@pytest.mark.parametrize("step", ["ask_start_set", "ask", "_train", "_evaluate", "_hold"])
+@pytest.mark.parametrize("when", [1, 2])
+def test_a_stop_anywhere_changes_no_selection(
+    step: str, when: int, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if step == "ask_start_set" and when == 2:
+        return  # it happens once
+    configuration, calls, real = small(tmp_path / "run"), [], getattr(Experiment, step)
+
+    def stop(self, *arguments):
+        calls.append(step)
+        result = real(self, *arguments)
+        if len(calls) == when:
+            raise Stop
+        return result
+
+    monkeypatch.setattr(Experiment, step, stop)
+    with pytest.raises(Stop):
+        finish(experiment(configuration))
+    monkeypatch.undo()
+    folder = finish(experiment(configuration))
+    assert (folder / "selections.csv").read_bytes() == (finished / "selections.csv").read_bytes()
+    same = [name for name in rows(finished)[0] if not name.endswith("_seconds")]
+    for ours, theirs in zip(rows(folder), rows(finished), strict=True):
+        assert {name: ours[name] for name in same} == {name: theirs[name] for name in same}
+
+
+def test_a_record_cut_in_the_middle_of_any_line_goes_on_to_the_same_end(finished: Path, tmp_path: Path) -> None:
+    whole = (finished / "rounds.jsonl").read_bytes()
+    for number, share in [(2, 0.5), (4, 0.9), (6, 0.1)]:
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        lines = whole.splitlines(keepends=True)
+        kept = b"".join(lines[:number]) + lines[number][: int(len(lines[number]) * share)]
+        (folder / "rounds.jsonl").write_bytes(kept)
+        (folder / "config.yaml").write_text((finished / "config.yaml").read_text())
+        resumed = finish(experiment(small(folder)))
+        assert (resumed / "selections.csv").read_bytes() == (finished / "selections.csv").read_bytes()
+
+
+def test_lost_weights_are_trained_again_to_the_same(finished: Path, tmp_path: Path) -> None:
+    configuration = small(tmp_path / "run")
+    first = experiment(configuration)
+    for _ in range(2):
+        first.ask_start_set() if first.state.round < 0 else first.train_and_evaluate()
+    first.folder.close()
+    for file in (configuration.folder / "checkpoints").iterdir():
+        file.unlink()
+    folder = finish(experiment(configuration))
+    assert (folder / "selections.csv").read_bytes() == (finished / "selections.csv").read_bytes()
+
+
+def test_a_finished_run_is_left_as_it_is(finished: Path) -> None:
+    before = (finished / "rounds.jsonl").read_bytes()
+    finish(experiment(small(finished)))
+    assert (finished / "rounds.jsonl").read_bytes() == before
+
+
+def test_the_oracle_answers_only_what_was_asked(tmp_path: Path) -> None:
+    class Spy(DatasetOracle):
+        seen: list[int] = []
+
+        def answer(self, indices: np.ndarray) -> np.ndarray:
+            self.seen += indices.tolist()
+            return super().answer(indices)
+
+    running = experiment(small(tmp_path / "run", "train.epochs=1"))
+    running.oracle = Spy(running.dataset.labels)
+    folder = finish(running)
+    assert Spy.seen == [int(row["index"]) for row in rows(folder, "selections.csv")]
+
+
+def test_without_a_strategy_all_labels_are_used_once(tmp_path: Path) -> None:
+    folder = finish(experiment(small(tmp_path / "run", "strategy=null", "train.epochs=1")))
+    assert [row["labelled"] for row in rows(folder)] == ["1397"]
+
+
+def test_an_empty_start_set_where_the_strategy_allows_it(tmp_path: Path) -> None:
+    folder = finish(experiment(small(tmp_path / "run", "strategy=random", "budget.start=none", "budget.n_end=15")))
+    assert [row["labelled"] for row in rows(folder)] == ["0", "15"]
+    with pytest.raises(ConfigError, match="margin needs a start set"):
+        experiment(small(tmp_path / "other", "budget.start=none"))
+
+
+def test_start_set_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "start.txt").write_text("\n".join(map(str, range(100, 130))))
+    folder = finish(
+        experiment(
+            small(tmp_path / "run", f"budget.start={tmp_path / 'start.txt'}", "budget.n_end=40", "train.epochs=1")
+        )
+    )
+    assert [int(row["index"]) for row in rows(folder, "selections.csv")][:30] == list(range(100, 130))
+
+
+def test_a_budget_beyond_the_pool_ends_with_the_pool(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    configuration = small(
+        tmp_path / "run", "budget.n_query=2000", "budget.n_end=5000", "train.epochs=1", "strategy=random"
+    )
+    folder = finish(experiment(configuration))
+    assert [row["labelled"] for row in rows(folder)] == ["20", "1397"]
+    assert "n_end=5000 is more than the 1397 images" in caplog.text
+
+
+def test_validation_images_are_never_asked_nor_trained_on(tmp_path: Path) -> None:
+    configuration = small(tmp_path / "run", "data.validation=0.2", "train.weights=best", "budget.n_end=35")
+    running = experiment(configuration)
+    assert len(running.validation) == round(0.2 * 1397)
+    folder = finish(running)
+    asked = {int(row["index"]) for row in rows(folder, "selections.csv")}
+    assert not asked & set(running.validation.tolist())
+
+
+def test_continuing_starts_from_the_last_round(tmp_path: Path) -> None:
+    afresh = experiment(small(tmp_path / "a", "train.epochs=1", "budget.n_end=35"))
+    onwards = experiment(small(tmp_path / "b", "train.epochs=1", "budget.n_end=35", "train.continue=true"))
+    for running in (afresh, onwards):
+        running.ask_start_set()
+        running.train_and_evaluate()
+        running.ask()
+    assert afresh._job(1).start is None
+    stored = torch.load(tmp_path / "b" / "checkpoints" / "round-000.pt", weights_only=True)
+    assert all(torch.equal(stored[key], value) for key, value in onwards._job(1).start.items())
+    for running in (afresh, onwards):
+        running.folder.close()
+
+
+def test_balanced_class_weights_are_inverse_frequencies(tmp_path: Path) -> None:
+    running = experiment(small(tmp_path / "run", "train.class_weights=balanced"))
+    running.pool = running.pool.annotate([0, 1, 2, 3], [4, 4, 4, 7])
+    weights = running._learner().class_weights
+    assert weights[4] == pytest.approx(4 / (10 * 3)) and weights[7] == pytest.approx(4 / 10) and weights[0] == 1
+    running.folder.close()
+
+
+class Holes(ArrayImages):
+    """Images of which some cannot be decoded."""
+
+    def __init__(self, pictures: np.ndarray, bad: set[int]) -> None:
+        super().__init__(pictures)
+        self.bad = bad
+
+    def load(self, indices: np.ndarray) -> np.ndarray:
+        found = [int(index) for index in indices if int(index) in self.bad]
+        if found:
+            raise BadImages(found, [f"image-{index}.png: truncated" for index in found])
+        return super().load(indices)
+
+
+def with_holes(configuration, bad: set[int]):
+    dataset = runs.load_dataset(configuration)
+    pictures = dataset.train.load(np.arange(len(dataset.train)))
+    return replace(dataset, train=Holes(pictures, bad))
+
+
+def test_bad_images_are_refused_with_their_names_before_training(tmp_path: Path) -> None:
+    configuration = small(tmp_path / "run")
+    start = [int(row["index"]) for row in rows(finish(experiment(configuration)), "selections.csv")][:20]
+    again = small(tmp_path / "again")
+    with pytest.raises(BadImages, match=rf"image-{start[3]}.png: truncated"):
+        finish(experiment(again, with_holes(again, {start[3]})))
+    assert not (tmp_path / "again" / "checkpoints").exists()
+
+
+def test_bad_images_can_be_skipped(tmp_path: Path) -> None:
+    bad = set(range(0, 1397, 3))
+    configuration = small(tmp_path / "run", "data.bad_images=skip", "data.validation=0.1", "train.weights=best")
+    dataset = with_holes(configuration, bad)
+    running = experiment(configuration, dataset)
+    running.workers.shards.shards[0].settings = replace(running.workers.shards.shards[0].settings, skip_bad_images=True)
+    running.workers.shards.shards[1].settings = running.workers.shards.shards[0].settings
+    folder = finish(running)
+    asked = {int(row["index"]) for row in rows(folder, "selections.csv")}
+    assert len(asked) == 50 and not asked & bad
+    skipped = [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines() if '"skipped"' in line]
+    assert {index for line in skipped for index in line["indices"]} == bad
+
+
+def test_people_are_waited_for_and_their_answers_taken_up(tmp_path: Path) -> None:
+    configuration = small(tmp_path / "run", "budget.start=given", "train.epochs=1")
+    known = runs.load_dataset(configuration)
+    labels = known.labels.copy()
+    labels[40:] = -1
+    with pytest.raises(AnswersPending, match="10 image"):  # 40 given, so 10 are missing to n_end = 50
+        finish(experiment(configuration, replace(known, labels=labels)))
+    waiting = [int(row["index"]) for row in rows(tmp_path / "run", "selections.csv") if row["round"] == "1"]
+    assert len(waiting) == 10 and min(waiting) >= 40
+    labels[waiting[:4]] = known.labels[waiting[:4]]
+    with pytest.raises(AnswersPending, match="6 image"):
+        finish(experiment(configuration, replace(known, labels=labels)))
+    labels[waiting] = known.labels[waiting]
+    finish(experiment(configuration, replace(known, labels=labels)))
+    assert [row["labelled"] for row in rows(tmp_path / "run")] == ["40", "50"]
+
+
+def test_another_data_set_is_refused_on_resume(finished: Path) -> None:
+    dataset = runs.load_dataset(small(finished))
+    renamed = replace(dataset, classes=tuple("abcdefghij"))
+    with pytest.raises(RunError, match="classes was"):
+        experiment(small(finished), renamed)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("strategy=margn", "Did you mean 'margin'"),
+        ("strategy.temperature=1", "unknown parameter of margin 'temperature'"),
+        ("model.name=resnet1b", "unknown model 'resnet1b'"),
+        ("budget.n_start=5", "less than the 10 classes"),
+        ("budget.start=stratifed", "neither stratified, random"),
+        ("budget.start=given", "there is no unlabelled row"),
+        ("train.optimizer.name=adamm", "unknown optimiser 'adamm'"),
+        ("train.scheduler.name=cosin", "unknown scheduler 'cosin'"),
+        ("train.augment=[RandomFlip]", "unknown transform 'RandomFlip'"),
+    ],
+)
+def test_bad_input_is_refused_before_any_work(override: str, message: str, tmp_path: Path) -> None:
+    configuration = small(tmp_path / "run", override)
+    with pytest.raises(ConfigError, match=message):
+        check(configuration, runs.load_dataset(configuration))
