@@ -1,4 +1,4 @@
-"""The command line `openal-ray`."""
+"""The command line `openal-ray`. Commands import what they use, so that --help need not wait for torch."""
 
 import json
 import logging
@@ -11,16 +11,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from openal_ray import __version__, config, doctor, runs
-from openal_ray.data import catalogue as data_catalogue
+from openal_ray import __version__
 from openal_ray.errors import UserError
-from openal_ray.openal.keys import translate
 from openal_ray.pool import AnswersPending
-from openal_ray.progress import ProgressLine
-from openal_ray.reports import comparison, curves, html, tables
-from openal_ray.run_folder import runs_in
-from openal_ray.run_folder import status as run_status
-from openal_ray.strategies import catalogue
 
 DONE, INTERNAL, BAD_INPUT, WAITING, INTERRUPTED = 0, 1, 2, 3, 130
 PIPE_WIDTH = 120  # columns for output that goes to a file or another program
@@ -59,6 +52,10 @@ def run(configuration: Path, overrides: Sequence[str], as_json: bool, verbose: b
     run one after the other and compared. Without a strategy, all labels are used (supervised reference). OpenAL's
     keys (AL.n_start=…, DATASET.name=…) are understood.
     """
+    from openal_ray import config, runs
+    from openal_ray.openal.keys import translate
+    from openal_ray.progress import ProgressLine
+
     _logs(verbose)
     values, lines = translate(config.override(config.read_file(configuration), overrides))
     for line in lines:
@@ -75,6 +72,10 @@ def run(configuration: Path, overrides: Sequence[str], as_json: bool, verbose: b
 @verbose_option
 def resume(folder: Path, as_json: bool, verbose: bool) -> None:
     """Go on with a run, or with all runs in a folder, as if they had never stopped."""
+    from openal_ray import runs
+    from openal_ray.progress import ProgressLine
+    from openal_ray.run_folder import runs_in
+
     _logs(verbose)
     folders = runs_in(folder)
     with ProgressLine(err, len(folders)) as progress:
@@ -87,7 +88,9 @@ def resume(folder: Path, as_json: bool, verbose: bool) -> None:
 @json_option
 def status(folder: Path, as_json: bool) -> None:
     """Say how far a run is: rounds, labels, accuracy, and what it waits for."""
-    found = [run_status(each) for each in runs_in(folder)]
+    from openal_ray import run_folder
+
+    found = [run_folder.status(each) for each in run_folder.runs_in(folder)]
     if as_json:
         _print_json(found)
         return
@@ -111,6 +114,8 @@ def report(folders: Sequence[Path], target: Path | None, as_json: bool) -> None:
 @json_option
 def strategies(name: str | None, as_json: bool) -> None:
     """List the strategies, or print all there is to know about one."""
+    from openal_ray.strategies import catalogue
+
     facts = [entry.facts() for entry in ([catalogue.find(name)] if name else catalogue.ENTRIES)]
     if as_json:
         _print_json(facts)
@@ -125,9 +130,10 @@ def strategies(name: str | None, as_json: bool) -> None:
 @json_option
 def datasets(name: str | None, as_json: bool) -> None:
     """List the data sets, or print all there is to know about one."""
-    facts = [
-        source.facts() for source in ([data_catalogue.find(name)[0]] if name else data_catalogue.DATASETS.values())
-    ]
+    from openal_ray.data import catalogue
+
+    sources = [catalogue.find(name)[0]] if name else catalogue.DATASETS.values()
+    facts = [source.facts() for source in sources]
     if as_json:
         _print_json(facts)
     elif name:
@@ -142,6 +148,8 @@ def datasets(name: str | None, as_json: bool) -> None:
 @json_option
 def doctor_command(data: str | None, no_ray: bool, as_json: bool) -> None:
     """Check this machine: versions, Ray, GPUs, memory, disk; and with DATA, every image of a data set or manifest."""
+    from openal_ray import doctor
+
     findings = doctor.examine(data, with_ray=not no_ray)
     if as_json:
         _print_json([finding.__dict__ for finding in findings])
@@ -163,9 +171,8 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(BAD_INPUT)
-    except AnswersPending as error:
-        err.print(f"{error}: they are the last round of selections.csv. Fill in their labels, then `openal-ray resume`.",
-                  markup=False, highlight=False)  # fmt: skip
+    except AnswersPending as waiting:
+        err.print(str(waiting), markup=False, highlight=False, soft_wrap=True)
         sys.exit(WAITING)
     except UserError as error:
         err.print("[red]Error:[/] ", end="")
@@ -178,6 +185,8 @@ def main() -> None:
 
 def _show(folders: Sequence[Path], target: Path, as_json: bool) -> None:
     """The comparison of runs: as JSON, or as a table with the paths of what lies on disk."""
+    from openal_ray.reports import comparison, curves, html, tables
+
     page = html.write_report(folders, target / "report.html")
     found = curves.load(folders)
     if as_json:

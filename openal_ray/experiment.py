@@ -112,26 +112,25 @@ class Experiment:
 
     @property
     def rounds(self) -> int:
-        """How many rounds the run will have, round 0 included."""
+        """How many rounds the run will have, round 0 included, once the start set is known."""
         if self.strategy is None:
             return 1
         budget = self.config.budget
         bought = len(self.pool.labelled) + len(self.pool.rejected)
-        if self.state.round < 0:
-            bought = 0 if budget.start == "none" else budget.n_start
-        left = max(0, min(budget.n_end - bought, len(self.dataset.train) - len(self.pool.held_out) - bought))
-        return max(self.state.round, 0) + 1 + -(-left // budget.n_query)
+        left = max(0, min(budget.n_end - bought, self.pool.unlabelled.count))
+        return self.state.round + 1 + -(-left // budget.n_query)
 
     def run(self) -> None:
         """Goes on from wherever the record ends until the budget is spent.
 
         raises  AnswersPending  when people have to label the query first; everything is saved
         """
+        if self.state.round < 0:
+            self.ask_start_set()
+        self.listener.begin(self.config, self.folder.path, self.rounds, len(self.state.evaluated))
         while not self.state.ending:
             if self.state.pending:
                 self.annotate()
-            elif self.state.round < 0:
-                self.ask_start_set()
             elif not self.state.trained:
                 self.train_and_evaluate()
             elif self._next_budget():
@@ -182,9 +181,9 @@ class Experiment:
         assert pending is not None
         try:
             answers = self.oracle.answer(np.array(pending["indices"], dtype=np.int64))
-        except AnswersPending:
+        except AnswersPending as waiting:
             self.folder.write_tables(self.dataset.classes)
-            raise
+            raise AnswersPending(waiting.indices, str(self.folder.path)) from None
         self.folder.record.append({"kind": "answered", "round": pending["round"], "answers": answers})
         self._answered()
 

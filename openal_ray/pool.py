@@ -154,14 +154,17 @@ class Pool:
 
 
 class AnswersPending(UserError):
-    """The oracle cannot answer yet: people have still to label `indices`."""
+    """The oracle cannot answer yet: people have still to label `indices`, which the run in `folder` asks for."""
 
-    def __init__(self, indices: Sequence[int] | np.ndarray) -> None:
-        self.indices = _as_indices(indices)
-        super().__init__(f"{len(self.indices)} image(s) of the query have no label yet")
+    def __init__(self, indices: Sequence[int] | np.ndarray, folder: str = "RUN") -> None:
+        self.indices, self.folder = _as_indices(indices), folder
+        super().__init__(
+            f"{len(self.indices)} image(s) of the query have no label yet: they are in the last round of "
+            f"{folder}/selections.csv. Fill in their labels and `openal-ray resume {folder}`."
+        )
 
-    def __reduce__(self) -> tuple[type["AnswersPending"], tuple[np.ndarray]]:
-        return AnswersPending, (self.indices,)
+    def __reduce__(self) -> tuple[type["AnswersPending"], tuple[np.ndarray, str]]:
+        return AnswersPending, (self.indices, self.folder)
 
 
 class Oracle(Protocol):

@@ -143,9 +143,7 @@ def _one(folder: RunFolder, configuration: Config, dataset: Dataset, workers: Wo
     tracker.start(configuration.model_dump(mode="json", by_alias=True), folder.path.name, folder.path)
     tracked = _Tracked(listener, tracker)
     try:
-        experiment = Experiment(configuration, dataset, workers, folder, tracked)
-        listener.begin(configuration, folder.path, experiment.rounds, len(folder.record.state.evaluated))
-        experiment.run()
+        Experiment(configuration, dataset, workers, folder, tracked).run()
     finally:
         tracker.finish()
         if folder.record.state.evaluated:

@@ -272,7 +272,7 @@ def test_another_data_set_is_refused_on_resume(finished: Path) -> None:
         ("strategy.temperature=1", "unknown parameter of margin 'temperature'"),
         ("model.name=resnet1b", "unknown model 'resnet1b'"),
         ("budget.n_start=5", "less than the 10 classes"),
-        ("budget.start=stratifed", "neither stratified, random"),
+        ("budget.start=stratifed", "Did you mean 'stratified'"),
         ("budget.start=given", "there is no unlabelled row"),
         ("train.optimizer.name=adamm", "unknown optimiser 'adamm'"),
         ("train.scheduler.name=cosin", "unknown scheduler 'cosin'"),

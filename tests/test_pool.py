@@ -57,12 +57,12 @@ def test_annotating_moves_each_index_to_its_part(states: list[str], data: st.Dat
 
 
 def test_answers_keep_their_order_over_rounds() -> None:
-    pool = Pool(9).annotate([7, 2], [1, 0]).annotate([5, 0, 3], [0, -1, 2]).hold_out([8])
+    pool = Pool(9).annotate([7, 4, 2], [1, -1, 0]).hold_out([8]).annotate([5, 0, 3], [0, -1, 2]).hold_out([1])
     assert pool.labelled.tolist() == [7, 2, 5, 3]
     assert pool.classes.tolist() == [1, 0, 0, 2]
-    assert pool.rejected.tolist() == [0]
-    assert pool.held_out.tolist() == [8]
-    assert pool.unlabelled.between(0, 9).tolist() == [1, 4, 6]
+    assert pool.rejected.tolist() == [4, 0]
+    assert pool.held_out.tolist() == [8, 1]
+    assert pool.unlabelled.between(0, 9).tolist() == [6]
 
 
 @pytest.mark.parametrize("name", ["labelled", "classes", "rejected", "held_out", "taken"])

@@ -126,3 +126,5 @@ def test_a_picture_is_decoded_once_for_training_and_for_all_shards() -> None:
         workers.fit(job(1500))
         workers.shards.read("pool", "train", Listed(np.arange(1500)), ("probs",))
     assert images.loads.tolist() == [1] * 1500
+    for shard in workers.shards.shards:
+        assert shard.images["train"] is workers.images["train"]  # one memory for all

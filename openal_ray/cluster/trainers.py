@@ -162,7 +162,7 @@ class _Keeper:
 
     def epoch_done(self, epoch: Epoch, state: Callable[[], State]) -> None:
         if self.team.rank == 0:
-            ray.get(self.mailbox.epoch_done.remote(self.number, epoch))
+            self.mailbox.epoch_done.remote(self.number, epoch)  # news; nobody waits for it to arrive
         if not _from_rank_0(time.monotonic() - self.saved > self.save_seconds, self.team):
             return
         with tempfile.TemporaryDirectory() as folder:

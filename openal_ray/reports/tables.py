@@ -60,7 +60,9 @@ def print_comparison(curves: Sequence[Curve], console: Console) -> None:
     """
     for comparison in compare(curves):
         columns = header(comparison)
-        left_out = {2, len(columns) - 2, len(columns) - 1} if console.width < WIDE and len(comparison.counts) > 1 else set()
+        left_out = (
+            {2, len(columns) - 2, len(columns) - 1} if console.width < WIDE and len(comparison.counts) > 1 else set()
+        )
         kept = [place for place in range(len(columns)) if place not in left_out]
         table = Table(
             box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title_justify="left",

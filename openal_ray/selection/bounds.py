@@ -48,8 +48,7 @@ def nearest_pairs(
     shrunk = 1 - frame.error
     limit = limit / shrunk - frame.row_squares
     below = frame.squared(products, shrunk) <= frame.tensor(limit)[:, None]
-    row, centre = torch.nonzero(below, as_tuple=True)
-    return row.cpu().numpy(), centre.cpu().numpy()
+    return np.divmod(np.flatnonzero(below.cpu().numpy()), frame.n_centres)
 
 
 class _Frame:

@@ -6,8 +6,8 @@ arithmetic that processors have. How much the digits leave out is measured row b
 """
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -47,21 +47,11 @@ class Digits:
         second = None if self.second is None else self.second[rows]
         return Digits(self.first[rows], second, *(getattr(self, name)[rows] for name in _MEASURES))
 
-    def coarse(self) -> "Digits":
-        """The same rows without their second digits: a third of the work in products."""
-        return replace(
-            self, second=None, remainders=self.remainders + self.seconds, seconds=np.zeros_like(self.seconds)
-        )
 
-
-def concatenated(parts: Sequence[Digits]) -> Digits:
-    """The rows of all parts, one below the other."""
-    seconds = [part.second for part in parts if part.second is not None]
-    return Digits(
-        torch.cat([part.first for part in parts]),
-        torch.cat(seconds) if seconds else None,
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in _MEASURES),
-    )
+def concatenated(one: Digits, other: Digits) -> Digits:
+    """The rows of both, one below the other; first digits only."""
+    measures = (np.concatenate([getattr(one, name), getattr(other, name)]) for name in _MEASURES)
+    return Digits(torch.cat([one.first, other.first]), None, *measures)
 
 
 def encode(rows: np.ndarray, origin: np.ndarray | None = None, two: bool = False, device: str = "cpu") -> Digits:
@@ -154,10 +144,14 @@ def _by_float32(rows: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
 def _int8_is_faster() -> bool:
     """Whether this processor has int8 products worth using; the integers are the same either way."""
     sample = torch.full((256, 512), 127, dtype=torch.int8)
-    seconds = []
-    for multiply in (_by_int8, _by_float32):
-        multiply(sample, sample)  # the first call sets the library up
+    return _seconds(_by_int8, sample) < _seconds(_by_float32, sample)
+
+
+def _seconds(multiply: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], sample: torch.Tensor) -> float:
+    """The best of a few runs: the first sets the library up, others may be disturbed by a busy machine."""
+    runs = []
+    for _ in range(5):
         begin = time.perf_counter()
         multiply(sample, sample)
-        seconds.append(time.perf_counter() - begin)
-    return seconds[0] < seconds[1]
+        runs.append(time.perf_counter() - begin)
+    return min(runs)

@@ -71,6 +71,22 @@ def filled_up(picks: Picks, halves: Halves, k: int) -> Picks:
     return Picks(np.append(picks.indices, rest), np.append(picks.scores, np.zeros(missing)))
 
 
+def checked_rows(name: str, rows: np.ndarray, n: int) -> np.ndarray:
+    """`rows` as an array of floats, once it is known to have shape [n, D] with D > 0."""
+    rows = np.asarray(rows)
+    if rows.ndim != 2 or len(rows) != n or not rows.shape[1]:
+        raise ValueError(f"{name} must have shape [{n}, D] with D > 0, got {rows.shape}")
+    return rows if rows.dtype.kind == "f" else rows.astype(np.float64)
+
+
+def positions_of(wanted: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """Positions in the ascending dataset indices `indices` of those `wanted` that are there."""
+    positions = np.searchsorted(indices, wanted)
+    inside = positions < len(indices)
+    positions, wanted = positions[inside], wanted[inside]
+    return positions[indices[positions] == wanted]
+
+
 def lowest_left(indices: np.ndarray, k: int, picked: np.ndarray) -> np.ndarray:
     """A half's answer to `lowest`: the first `k` of its ascending dataset indices that are not `picked`."""
     return indices[~np.isin(indices, picked)][:k]

@@ -10,7 +10,7 @@ Source: Sener & Savarese 2018 (arXiv 1708.00489), Alg. 1. Differs: no robust MIP
 
 import numpy as np
 
-from openal_ray.selection.halves import Halves, Picks, checked_sizes, filled_up, lowest_left
+from openal_ray.selection.halves import Halves, Picks, checked_rows, checked_sizes, filled_up, lowest_left
 from openal_ray.selection.nearest import Key, NearestCentre, Points, squared_distances
 
 _FRONT = 64  # rows among which the driver picks one by one: they stay in the first-level cache
@@ -28,10 +28,8 @@ class KCenterHalf:
     """
 
     def __init__(self, points: np.ndarray, indices: np.ndarray, device: str = "cpu") -> None:
-        points = np.asarray(points)
         self._indices = np.asarray(indices, dtype=np.int64)
-        if points.ndim != 2 or len(points) != len(self._indices):
-            raise ValueError(f"points must have shape [{len(self._indices)}, D], got {points.shape}")
+        points = checked_rows("points", points, len(self._indices))
         self._nearest = NearestCentre(points, self._indices, device=device)
 
     def size(self) -> int:
@@ -60,13 +58,11 @@ def pick_k_center(halves: Halves, k: int, covered: np.ndarray | None = None) -> 
     covered  [m, D] centres that exist already (labelled images)
     raises   ValueError if there are fewer than k rows
     """
-    n_halves = len(checked_sizes(halves, k))
+    m = max(_FEWEST, -(-_CANDIDATES * k // len(checked_sizes(halves, k))))
     picks = Picks(np.empty(0, dtype=np.int64), np.empty(0))
     centres, taken = covered, picks.indices
     while len(picks.indices) < k:
-        missing = k - len(picks.indices)
-        m = max(_FEWEST, -(-_CANDIDATES * min(k, 2 * missing) // n_halves))
-        new = _certain_picks(halves.ask("candidates", m, centres, taken), missing)
+        new = _certain_picks(halves.ask("candidates", m, centres, taken), k - len(picks.indices))
         if not len(new):  # every point left coincides with a centre
             break
         picks = Picks(np.append(picks.indices, new.indices), np.append(picks.scores, np.sqrt(new.squared)))

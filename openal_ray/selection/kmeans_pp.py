@@ -19,7 +19,16 @@ import numpy as np
 
 from openal_ray.selection.bounds import upper_bounds
 from openal_ray.selection.digits import Digits, encode
-from openal_ray.selection.halves import BLOCK, Halves, Picks, checked_sizes, filled_up, lowest_left
+from openal_ray.selection.halves import (
+    BLOCK,
+    Halves,
+    Picks,
+    checked_rows,
+    checked_sizes,
+    filled_up,
+    lowest_left,
+    positions_of,
+)
 from openal_ray.selection.outer_rows import OuterRows, squared_distances, squared_norms
 
 _FIRST = 64  # proposals of the first window: the first picks shrink most weights
@@ -67,10 +76,9 @@ class KMeansPPHalf:
     """
 
     def __init__(self, left: np.ndarray, right: np.ndarray, indices: np.ndarray, device: str = "cpu") -> None:
-        self._rows = OuterRows(np.asarray(indices, dtype=np.int64), np.asarray(left), np.asarray(right))
-        for name, factor in (("left", self._rows.left), ("right", self._rows.right)):
-            if factor.ndim != 2 or len(factor) != len(self._rows):
-                raise ValueError(f"{name} must have shape [{len(self._rows)}, ...], got {factor.shape}")
+        indices = np.asarray(indices, dtype=np.int64)
+        factors = (checked_rows(name, rows, len(indices)) for name, rows in (("left", left), ("right", right)))
+        self._rows = OuterRows(indices, *factors)
         self._device = device
         self._digits = self._encoded(self._rows)
         self._weights = np.full(len(self._rows), np.inf)
@@ -103,7 +111,7 @@ class KMeansPPHalf:
         if len(picks):
             lowered = self._exact_weights(picks) if exact else upper_bounds(self._digits, self._encoded(picks))
             np.minimum(self._weights, lowered, out=self._weights)
-            self._weights[np.isin(self._rows.indices, picks.indices)] = 0.0
+            self._weights[positions_of(picks.indices, self._rows.indices)] = 0.0
         events = [Proposals(self._rows[:0], *np.empty((3, 0)))]
         sums = []
         for number, block in self._blocks:

@@ -11,6 +11,7 @@ import numpy as np
 
 from openal_ray.selection.bounds import nearest_pairs, upper_bounds
 from openal_ray.selection.digits import Digits, concatenated, encode
+from openal_ray.selection.halves import positions_of
 
 Key = tuple[float, float]
 """(squared distance, -dataset index): rows are picked in descending order of it."""
@@ -18,6 +19,7 @@ Key = tuple[float, float]
 _ROWS = 1024  # rows settled at a time
 _PRODUCTS = 2**20  # row-centre pairs of which only a few need exact arithmetic, at a time
 _COPIED = 2**15  # rows copied at a time to have their bounds lowered
+_MANY = 16  # exact distances a row above which a second digit costs less
 _NUMBERS = 2**17  # numbers in one piece of exact arithmetic: 1 MB of float64
 _LEAST = 5e-324  # the smallest distance above zero: rows that coincide with a centre are nobody's farthest
 
@@ -66,7 +68,7 @@ class NearestCentre:
     device   where the products for the bounds are made
     raises   ValueError if a number is not finite
 
-    A row is looked at in three steps, each for fewer rows: its old bound; the bound of one digit; its exact distance.
+    Rows are looked at in three steps, each for fewer of them: old bound, bound from digits, exact distance.
     """
 
     def __init__(
@@ -76,39 +78,39 @@ class NearestCentre:
         self._points, self._indices, self._device = points, indices, device
         self._origin = points[:: n // 4096 + 1].mean(axis=0, dtype=np.float64).astype(points.dtype) if n else None
         self._centres = points[:0]
-        self._centre_digits = self._encoded(self._centres, two=True)
+        self._centre_digits = self._encoded(self._centres)
+        self._digits = self._encoded(points)
         self._exact = np.full(n, np.inf) if squared is None else squared.copy()  # as of the first `_seen` centres
         self._bound = self._exact.copy()  # never below the distance to all centres; -1 for taken rows
         self._seen = np.zeros(n, dtype=np.int64)  # how many centres the exact distance knows of
         self._bounded = np.zeros(n, dtype=np.int64)  # how many the bound knows of, at least
-        self._digits: Digits | None = None
-        if squared is None:
-            self._digits = self._encoded(points, two=False)
-            self._bound[_repeats(points, self._digits.norms)] = -1.0
+        self._bound[_repeats(points, self._digits.norms)] = -1.0
 
-    def _encoded(self, rows: np.ndarray, two: bool) -> Digits:
+    def _encoded(self, rows: np.ndarray, two: bool = False) -> Digits:
         return encode(rows, self._origin, two, self._device)
 
     def take(self, indices: np.ndarray) -> None:
         """Those of these dataset indices that are here are picked: never among the farthest again."""
-        self._bound[np.isin(self._indices, indices)] = -1.0
+        self._bound[positions_of(indices, self._indices)] = -1.0
 
     def add(self, centres: np.ndarray) -> None:
-        """Add `centres` [m, D]; distances are computed when they matter."""
+        """Add `centres` [m, D]; distances are computed when they matter. ValueError if D is not that of the points."""
+        if centres.shape[1:] != self._points.shape[1:]:
+            raise ValueError(f"centres must have shape [m, {self._points.shape[1]}], got {centres.shape}")
         self._centres = np.concatenate([self._centres, centres])
-        self._centre_digits = concatenated([self._centre_digits, self._encoded(centres, two=True)])
+        self._centre_digits = concatenated(self._centre_digits, self._encoded(centres))
 
     def farthest(self, m: int, least: float = _LEAST) -> tuple[Points, Key]:
-        """The farthest rows: between m / 4 and m of them, unless fewer are at least `least` away.
+        """The farthest rows: between m / 2 and m of them, unless fewer are at least `least` away.
 
-        returns  the rows, indices ascending, and a floor: every other row has a lower key or is nearer than `least`
+        returns  the rows, indices ascending, and a floor: no other row has a higher key, unless it is nearer than `least`
         """
         count = m
         while True:
             front, floor = self._fresh_front(count, least)
             self._settle(front)
             front = front[self._bound[front] >= floor]
-            if floor == least or len(front) >= m // 4:
+            if floor == least or len(front) >= m // 2:
                 break
             count *= 2
         key: Key = (floor, -np.inf)
@@ -127,24 +129,24 @@ class NearestCentre:
         return np.flatnonzero(self._bound >= floor), floor
 
     def _fresh_front(self, count: int, least: float) -> tuple[np.ndarray, float]:
-        """The same, once the bounds there know of all centres (where there are digits to lower them by)."""
+        """The same, once the bounds there know of all centres."""
         front, floor = self._front(count, least)
         reach = 4 * count
-        while self._digits is not None and (self._bounded[front] < len(self._centres)).any():
-            self._lower(self._front(reach, least)[0], self._digits)
+        while (self._bounded[front] < len(self._centres)).any():
+            self._lower(self._front(reach, least)[0])
             reach *= 4
             front, floor = self._front(count, least)
         return front, floor
 
-    def _lower(self, positions: np.ndarray, digits: Digits) -> None:
+    def _lower(self, positions: np.ndarray) -> None:
         """Lower the bounds of these rows by the centres they do not know of."""
         stale = positions[self._bounded[positions] < len(self._centres)]
         for known in np.unique(self._bounded[stale]):
-            centres = self._centre_digits[int(known) :].coarse()
             group = stale[self._bounded[stale] == known]
             for low in range(0, len(group), _COPIED):
                 rows = group[low : low + _COPIED]
-                self._bound[rows] = np.minimum(self._bound[rows], upper_bounds([digits[rows]], [centres]))
+                bound = upper_bounds([self._digits[rows]], [self._centre_digits[int(known) :]])
+                self._bound[rows] = np.minimum(self._bound[rows], bound)
         self._bounded[stale] = len(self._centres)
 
     def _settle(self, positions: np.ndarray) -> None:
@@ -161,12 +163,14 @@ class NearestCentre:
 
     def _see(self, positions: np.ndarray, seen: int) -> None:
         """Lower the exact distances of these rows by the centres from number `seen` on."""
-        rows, known = self._points[positions], self._exact[positions]
-        row, centre = nearest_pairs([self._encoded(rows, two=True)], [self._centre_digits[seen:]], known)
+        rows, centres, known = self._points[positions], self._centres[seen:], self._exact[positions]
+        row, centre = nearest_pairs([self._digits[positions]], [self._centre_digits[seen:]], known)
+        if len(row) > _MANY * len(rows):  # tight clusters far from each other: look closer before doing exact work
+            row, centre = nearest_pairs([self._encoded(rows, two=True)], [self._encoded(centres, two=True)], known)
         step = max(1, _NUMBERS // rows.shape[1])
         for low in range(0, len(row), step):
             pair = slice(low, low + step)
-            np.minimum.at(known, row[pair], squared_distances(rows[row[pair]], self._centres[seen:][centre[pair]]))
+            np.minimum.at(known, row[pair], squared_distances(rows[row[pair]], centres[centre[pair]]))
         self._exact[positions] = known
 
 

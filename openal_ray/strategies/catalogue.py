@@ -101,5 +101,15 @@ def build(name: str, parameters: Mapping[str, Any] | None = None) -> Strategy:
     return strategy
 
 
+def markdown_table() -> str:
+    """The table of strategies in README.md."""
+    lines = ["| strategy | also called | family | needs | source |", "|---|---|---|---|---|"]
+    for entry in ENTRIES:
+        facts = entry.facts()
+        also, needs = (", ".join(f"`{name}`" for name in facts[key]) for key in ("aliases", "needs"))
+        lines.append(f"| `{entry.name}` | {also} | {entry.family} | {needs or '–'} | {entry.paper} |")
+    return "\n".join(lines)
+
+
 def _fold(name: str) -> str:
     return name.lower().replace("_", "").replace("-", "")

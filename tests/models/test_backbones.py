@@ -106,10 +106,10 @@ def test_published_weights_keep_the_published_stem(tmp_path: Path) -> None:
     assert network.fc.weight.shape == (4, 512)
 
 
-def test_without_a_connection_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_connection_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(ConfigError, match="published weights of resnet18.*model.checkpoint=FILE"):
-        backbones.create("resnet18", 4, (32, 32, 3), pretrained=True)
+        backbones.create("resnet18", 4, (32, 32, 3), pretrained=True, params={"cache_dir": str(tmp_path)})
 
 
 def test_a_function_of_the_users(user_file: Path) -> None:

@@ -1,6 +1,7 @@
 """Steps of training against the same steps written out in plain PyTorch, option by option."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -182,7 +183,19 @@ def test_augmentation_changes_what_is_trained_on_and_nothing_else() -> None:
     assert len(seen) == 20 and sum(moved) > 15  # one crop in 81 is the picture itself
     black = (0 - 0.4) / 0.3
     assert torch.isclose(seen[:, :, [0, -1]], torch.tensor(black)).any()  # padded before normalising
-    assert not torch.equal(seen[:10].sort(dim=0)[0], seen[10:].sort(dim=0)[0])  # other crops in the second epoch
+
+
+def test_every_epoch_has_draws_of_its_own_that_follow_from_the_order_seed() -> None:
+    """One image is cropped twice an epoch, in one of 81 ways."""
+
+    def crops(order_seed: int) -> list[bytes]:
+        learner = Watching()
+        one = job(1, learner, epochs=8, augment=[{"RandomCrop": {"padding": 4}}])
+        trained(replace(one, order_seed=order_seed))
+        return [image.numpy().tobytes() for image in learner.images(training=True)]
+
+    assert len(set(crops(1))) > 10
+    assert crops(1) == crops(1) != crops(2)
 
 
 def test_an_epoch_reports_the_mean_over_images() -> None:

@@ -1,4 +1,4 @@
-"""Real teams of two processes: the weights of one process, whatever the batches; and a shared end when the loss is nan."""
+"""Real teams of two processes: the weights of one process, whatever the batches, and one end when the loss is nan."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ SIZE = 2
 
 
 def jobs() -> dict[str, Job]:
-    """Odd batches, one image alone, fewer images than processes, and options whose meaning must not depend on the team."""
+    """Odd batches, one image alone, fewer images than processes, and options that must mean the same for any team."""
     return {
         "even": job(20, Flat(), batch_size=4),
         "odd": job(25, Flat(), batch_size=5),

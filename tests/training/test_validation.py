@@ -78,6 +78,20 @@ def test_a_validation_loss_of_nan_is_never_the_best() -> None:
     assert len(history) == 3 and np.isnan([epoch.validation_loss for epoch in history]).all()
 
 
+class Late(Sliding):
+    """Its validation loss is nan until the number has passed 0.25, and then rises."""
+
+    def loss(self, network: nn.Module, images: torch.Tensor, targets: torch.Tensor) -> tuple:
+        loss, right = super().loss(network, images, targets)
+        return (loss if network.training else (network(images) - 0.25).log()), right
+
+
+def test_any_number_is_better_than_nan() -> None:
+    made = trained(job(5, Late(0.0), validation=5, epochs=5, weights="best"))
+    assert np.isnan([epoch.validation_loss for epoch in made.history]).tolist() == [True, True, False, False, False]
+    assert made.weights["value"].item() == pytest.approx(0.3)
+
+
 def test_measuring_leaves_no_trace_in_the_network() -> None:
     """The same weights, BatchNorm's statistics included, with and without a validation split."""
     without, with_split = trained(job(22)).weights, trained(job(22, validation=9)).weights
