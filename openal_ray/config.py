@@ -22,7 +22,10 @@ Transform = str | Annotated[dict[str, dict[str, Any]], Field(min_length=1, max_l
 class Section(BaseModel):
     """A group of keys; unknown ones are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, populate_by_name=True,
+        ser_json_inf_nan="constants",  # an infinite parameter stays infinite when dumped, instead of null
+    )  # fmt: skip
 
 
 class Strategy(Section):
@@ -118,7 +121,6 @@ class Read(Section):
     precision: Precision = "float32"
     compile: bool = Field(False, description="torch.compile, worth its start-up on GPUs and large pools")
     fold_batchnorm: bool = Field(True, description="merge BatchNorm into the convolutions before it")
-    threads: int = Field(2, ge=1, description="threads that decode pictures in a shard")
 
 
 class Cluster(Section):

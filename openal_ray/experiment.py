@@ -6,7 +6,7 @@ run that was killed anywhere goes on as if nothing had happened.
 
 import logging
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,12 +18,12 @@ from openal_ray.data.dataset import Dataset
 from openal_ray.errors import ConfigError, DataError
 from openal_ray.models import backbones, signals
 from openal_ray.models.learners import Classifier
-from openal_ray.pool import AllBut, AnswersPending, DatasetOracle, Listed, Pool
+from openal_ray.pool import AllBut, AnswersPending, DatasetOracle, Listed
 from openal_ray.record import State
 from openal_ray.run_folder import RunFolder, Weights
 from openal_ray.strategies import catalogue
 from openal_ray.strategies.strategy import Query, Strategy, query
-from openal_ray.training import Epoch, Job, check_plan
+from openal_ray.training.loop import Epoch, Job, check_plan
 from openal_ray.workers import Workers
 
 log = logging.getLogger(__name__)
@@ -289,7 +289,8 @@ class Experiment:
             self._hold(round, self._weights_of(round))
 
     def _hold(self, round: int, weights: Weights) -> None:
-        self.workers.shards.load(self._learner(), weights)
+        # Class weights matter to training alone; without them the learner is the same in every round.
+        self.workers.shards.load(replace(self._learner(), class_weights=()), weights)
         self._network_of, self._weights = round, weights
 
     def _weights_of(self, round: int) -> Weights:
@@ -314,7 +315,7 @@ class Experiment:
         return np.sort(seeds.rng(self.config.seed, 0, "validation").choice(known, size=count, replace=False))
 
     def _undecodable(self, indices: np.ndarray) -> dict[int, str]:
-        """Those of the indices whose image cannot be decoded, with the reasons; raises BadImages unless they may be skipped."""
+        """Those of the indices whose image cannot be decoded, and why; raises BadImages unless they may be skipped."""
         return self.workers.shards.read("check", "train", Listed(indices), ()).bad
 
 

@@ -3,6 +3,7 @@
 A plain object that knows nothing of Ray; the same code runs once in this process or in 64 actors.
 """
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from openal_ray.models.learners import Learner
 from openal_ray.models.pixels import Normalise
 from openal_ray.pool import Members
 from openal_ray.selection.halves import BLOCK
-from openal_ray.training import autocast
+from openal_ray.training.loop import autocast
 
 Signals = Mapping[str, np.ndarray]
 
@@ -65,6 +66,8 @@ class Shard:
         self.images = {name: remember(source, share) for name, source in images.items()}
         self.normalise = Normalise(settings.mean, settings.std).to(self.device)
         self.network: nn.Module | None = None
+        self._learner: Learner | None = None
+        self._blank: nn.Module = nn.Identity()
         self.blocks: dict[str, dict[int, Reading]] = {}
         self.halves: dict[str, Any] = {}
         self.ahead = ThreadPoolExecutor(1)
@@ -72,10 +75,11 @@ class Shard:
     def load(self, learner: Learner, weights: Mapping[str, torch.Tensor]) -> None:
         """Takes this round's network; signals read from the last one are dropped."""
         shape = next(iter(self.images.values())).shape
-        with torch.random.fork_rng(devices=[]):
-            network = learner.build(shape)
+        if learner != self._learner:  # building may fetch published weights, so it is done once
+            with torch.random.fork_rng(devices=[]):
+                self._learner, self._blank = learner, learner.build(shape).eval().requires_grad_(False)
+        network = copy.deepcopy(self._blank)
         network.load_state_dict(dict(weights))
-        network = network.eval().requires_grad_(False)
         if self.settings.read.fold_batchnorm:
             network = fold_batchnorm(network, shape)
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]

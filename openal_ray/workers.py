@@ -13,7 +13,7 @@ from openal_ray.models.learners import Learner
 from openal_ray.pool import Members
 from openal_ray.selection.halves import BLOCK, Halves, LocalHalves
 from openal_ray.shard import BlockRead, Reading, Settings, Shard
-from openal_ray.training import Epoch, Job, NoKeeper, Team, Trained, train
+from openal_ray.training.loop import Epoch, Job, NoKeeper, Team, Trained, train
 
 Progress = Callable[[int], None]
 """Called with the number of images just read; negative where a lost shard takes them back."""

@@ -218,7 +218,8 @@ def test_what_is_dumped_is_read_back_equal(tmp_path: Path, params: dict[str, Any
 
 
 def test_a_dump_is_read_back_from_a_file(tmp_path: Path) -> None:
-    parsed = config.parse({"strategy": {"name": "mine", "word": "1e-4", "number": 1e-4}, "train": {"continue": True}})
+    parameters = {"word": "1e-4", "number": 1e-4, "cap": float("inf")}
+    parsed = config.parse({"strategy": {"name": "mine", **parameters}, "train": {"continue": True}})
     file = tmp_path / "config.yaml"
     file.write_text(config.dump(parsed))
     assert config.parse(config.read_file(file)) == parsed

@@ -10,7 +10,7 @@ from openal_ray import config
 from openal_ray.data.images import ArrayImages
 from openal_ray.pool import AllBut, Listed
 from openal_ray.shard import BlockRead, Reading
-from openal_ray.training import Job, NoKeeper, Team, train
+from openal_ray.training.loop import Job, NoKeeper, Team, train
 from openal_ray.workers import LocalShards, LocalWorkers, ReadReport, join_readings
 from tests.reading import IMAGES, LEARNER, N_CLASSES, PIXELS, SIGNALS, Counted, assert_close, network, settings
 

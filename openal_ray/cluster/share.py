@@ -95,5 +95,5 @@ def _too_small(configuration: Config, trainers: Amounts, shards: Amounts, there:
     return (
         f"the cluster is too small. {'. '.join(lines)}. Lower train.workers, train.cpus_per_worker, "
         "train.gpus_per_worker, shards, cluster.cpus_per_shard or cluster.gpus_per_shard; let shards and trainers take "
-        "turns with train.mode=per_round; or use a larger cluster (cluster.address, or cluster.cpus for one started here)."
+        "turns with train.mode=per_round; or use a larger cluster (cluster.address; cluster.cpus for one started here)."
     )

@@ -24,7 +24,7 @@ from torch import distributed
 from openal_ray import config
 from openal_ray.cluster.mailbox import Failed, Mailbox
 from openal_ray.errors import TrainingError, UserError
-from openal_ray.training import Epoch, Job, State, Team, Trained, train
+from openal_ray.training.loop import Epoch, Job, State, Team, Trained, train
 
 log = logging.getLogger(__name__)
 SAVE_SECONDS = 30.0  # between checkpoints inside a training; a lost worker costs at most this much, twice

@@ -9,14 +9,14 @@ import ray
 import torch
 
 from openal_ray import config
-from openal_ray.cluster.share import share
 from openal_ray.cluster.shards import RayShards
+from openal_ray.cluster.share import share
 from openal_ray.cluster.trainers import GroupLost, TrainSession
 from openal_ray.data.cached import remember
 from openal_ray.data.images import Images
 from openal_ray.errors import ResourceError
 from openal_ray.shard import Settings
-from openal_ray.training import Epoch, Job, NoKeeper, Team, Trained, train
+from openal_ray.training.loop import Epoch, Job, NoKeeper, Team, Trained, train
 
 log = logging.getLogger(__name__)
 

@@ -30,10 +30,6 @@ def _none_if_zero(value: Any) -> Any:
     return value or None
 
 
-def _one_if_zero(value: Any) -> Any:
-    return value or 1
-
-
 def _transforms(value: Any) -> Any:
     return [{name: arguments or {}} for name, arguments in value.items()] if isinstance(value, Mapping) else value
 
@@ -52,7 +48,6 @@ KEYS: dict[str, Rule] = {
     "DATASET.params": ("data.params", _same),
     "DATASET.batch_size": ("train.batch_size", _same),
     "DATASET.test_batch_size": ("read.batch_size", _same),
-    "DATASET.num_workers": ("read.threads", _one_if_zero),
     "DATASET.aug_info": ("train.augment", _transforms),
     "OPTIMIZER.name": ("train.optimizer.name", _same),
     "OPTIMIZER.lr": ("train.optimizer.lr", _same),
@@ -82,6 +77,7 @@ KEYS: dict[str, Rule] = {
 
 # OpenAL's own settings that change no number here; they are dropped, and said to be.
 WITHOUT_EFFECT = {
+    "DATASET.num_workers": "pictures are decoded by threads, ahead of the network",
     "DATASET.sampler_name": "every pass is a fresh permutation; train.class_weights=balanced weighs rare classes",
     "TRAIN.log_interval": "progress is always shown",
     "TRAIN.params.metrics_off": "training metrics cost nothing here",
@@ -89,6 +85,7 @@ WITHOUT_EFFECT = {
     "DEFAULT.exp_name": "the run folder is `out`",
     "TRAIN.resume.use": "use `openal-ray resume RUN`",
     "LOSS.name": "cross-entropy is the loss",
+    "MODEL.params.in_chans": "the network takes the data set's channels",
     "SCHEDULER.warmup_params.use": "set train.warmup_epochs",
     "SCHEDULER.warmup_params.multiplier": "the ramp ends at the learning rate",
 }

@@ -10,7 +10,7 @@ from openal_ray.errors import RunError
 from openal_ray.reports.curves import SUPERVISED, Curve
 
 _NO_EFFECT = (
-    "seed", "out", "shards", "budget.n_end", "cluster", "tracking", "checkpoints", "read.batch_size", "read.threads",
+    "seed", "out", "shards", "budget.n_end", "cluster", "tracking", "checkpoints", "read.batch_size",
     "read.compile", "data.root", "data.download", "data.cache_gb", "train.mode", "train.retries",
     "train.cpus_per_worker", "train.gpus_per_worker",
 )  # fmt: skip

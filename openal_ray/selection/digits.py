@@ -17,6 +17,7 @@ ROUNDING = 2.0**-24
 """Largest relative error of one float32 operation."""
 
 _MEASURES = ("norms", "lengths", "remainders", "seconds")
+_LARGEST = 1e70  # products of four such numbers, as in distances of outer products, are still far from overflow
 _TILE = 256  # rows encoded at a time, so that they and their copies stay in the second-level cache
 _PIECE = 1024  # columns multiplied at a time: 1024 * 127² < 2²⁴, so float32 holds every partial sum exactly
 
@@ -59,7 +60,7 @@ def encode(rows: np.ndarray, origin: np.ndarray | None = None, two: bool = False
 
     two      keep a second digit: remainders are some 250 times smaller
     device   where the digits live, and so where they are multiplied
-    raises   ValueError if a number, or its difference from the origin, is not finite
+    raises   ValueError if a number, or its difference from the origin, is not finite and below 1e70
     """
     n, d = rows.shape
     first, second = np.empty((n, d), np.int8), np.empty((n if two else 0, d), np.int8)
@@ -67,7 +68,7 @@ def encode(rows: np.ndarray, origin: np.ndarray | None = None, two: bool = False
     remainders, seconds = np.empty(n, np.float32), np.zeros(n, np.float32)
     for low in range(0, n, _TILE):
         tile = slice(low, min(low + _TILE, n))
-        y, norms[tile], lengths[tile] = _scaled(rows[tile], origin)
+        y, norms[tile], lengths[tile] = _scaled(rows[tile], origin, low)
         digit = np.rint(y)
         np.copyto(first[tile], digit, casting="unsafe")
         y -= digit
@@ -83,14 +84,17 @@ def encode(rows: np.ndarray, origin: np.ndarray | None = None, two: bool = False
     return Digits(one, other if two else None, norms, lengths, remainders, seconds * slack)
 
 
-def _scaled(rows: np.ndarray, origin: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows in units of max|y| / 127 (float32), their norms, and their norms in those units."""
+def _scaled(rows: np.ndarray, origin: np.ndarray | None, position: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows (the first is number `position`) in units of max|y| / 127, their norms, and their norms in those units."""
     kind = np.promote_types(rows.dtype, np.float32)
     with np.errstate(over="ignore", invalid="ignore"):  # refused below, in words
         y = np.subtract(rows, 0 if origin is None else origin, dtype=kind)
         largest = np.abs(y).max(axis=1, initial=0)
-    if not np.isfinite(largest).all():
-        raise ValueError("rows must be finite, and so must their differences; got NaN, infinity or an overflow")
+    wrong = np.flatnonzero(~(largest.astype(np.float64) < _LARGEST))
+    if wrong.size:
+        raise ValueError(
+            f"rows and their differences must be finite and below {_LARGEST:g}; row {position + wrong[0]} is not"
+        )
     y /= np.where(largest > 0, largest, 1)[:, None]
     y = y.astype(np.float32, copy=False)
     y *= 127

@@ -18,7 +18,7 @@ from math import fsum
 import numpy as np
 
 from openal_ray.selection.bounds import upper_bounds
-from openal_ray.selection.digits import Digits, encode
+from openal_ray.selection.digits import ROUNDING, Digits, encode
 from openal_ray.selection.halves import (
     BLOCK,
     Halves,
@@ -97,21 +97,26 @@ class KMeansPPHalf:
     def largest(self) -> tuple[OuterRows, list[float]]:
         """The row of largest norm, lowest index on ties (none on an empty shard); sums of squared norms by block."""
         norms = self._digits[0].norms * self._digits[1].norms
-        close = np.flatnonzero(norms >= norms.max(initial=0) * (1 - 1e-3))  # those are float32: look closer
+        rounding = 4 * (self._rows.left.shape[1] + self._rows.right.shape[1] + 32) * ROUNDING
+        close = np.flatnonzero(norms >= norms.max(initial=0) * (1 - rounding))
         best = close[np.argsort(-squared_norms(self._rows[close]), kind="stable")[:1]]
         return self._rows[best], [float(np.square(norms[block]).sum()) for _, block in self._blocks]
 
-    def propose(self, seed: int, window: float, picks: OuterRows, exact: bool) -> tuple[Proposals, list[float]]:
-        """The events of a window of time, once `picks` lowered the weights; and the sums of the weights by block.
+    def propose(
+        self, seed: int, window: float, exact: bool, indices: np.ndarray, left: np.ndarray, right: np.ndarray
+    ) -> tuple[Proposals, list[float]]:
+        """The events of a window of time, and the sums of the weights by block.
 
         seed     of this window
         window   its length: a row of weight w has w · window events on average
-        exact    float64 weights, for pools so crowded that bounds of a few percent say nothing
+        indices, left, right   new picks, by which the weights are lowered before
+        exact    in float64, for pools so crowded that bounds of a few percent say nothing
         """
-        if len(picks):
+        if len(indices):
+            picks = OuterRows(indices, left, right)
             lowered = self._exact_weights(picks) if exact else upper_bounds(self._digits, self._encoded(picks))
             np.minimum(self._weights, lowered, out=self._weights)
-            self._weights[positions_of(picks.indices, self._rows.indices)] = 0.0
+            self._weights[positions_of(indices, self._rows.indices)] = 0.0
         events = [Proposals(self._rows[:0], *np.empty((3, 0)))]
         sums = []
         for number, block in self._blocks:
@@ -124,10 +129,12 @@ class KMeansPPHalf:
         return Proposals.joined(events), sums
 
     def _exact_weights(self, picks: OuterRows) -> np.ndarray:
-        weights = np.empty(len(self._rows))
+        weights = np.full(len(self._rows), np.inf)
         for _, block in self._blocks:
-            distances, rounding = squared_distances(self._rows[block], picks)
-            weights[block] = np.where(distances > 0, distances + rounding, 0.0).min(axis=1)
+            for low in range(0, len(picks), BLOCK):
+                distances, rounding = squared_distances(self._rows[block], picks[low : low + BLOCK])
+                nearest = np.where(distances > 0, distances + rounding, 0.0).min(axis=1)
+                weights[block] = np.minimum(weights[block], nearest)
         return weights
 
     def lowest(self, k: int, picked: np.ndarray) -> np.ndarray:
@@ -177,10 +184,10 @@ class _Seeding:
         """Whether there is anything left to draw, and a reason to."""
         return len(self.picks) < self._k and self._total > 0
 
-    def question(self) -> tuple[float, OuterRows, bool]:
-        """What to ask of the halves: length of the window, picks to lower the weights by, and whether exactly."""
+    def question(self) -> tuple[float, bool, np.ndarray, np.ndarray, np.ndarray]:
+        """What to ask of the halves next (see `KMeansPPHalf.propose`)."""
         self._n_sent += 0 if self._exact else len(self._news)
-        return self._expected / self._total, self._news, self._exact
+        return self._expected / self._total, self._exact, self._news.indices, self._news.left, self._news.right
 
     def answer(self, events: Proposals, total: float) -> None:
         """Draw from the events of the window, and plan the next; `total` is the sum of the weights they came from."""

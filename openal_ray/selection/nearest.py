@@ -103,7 +103,7 @@ class NearestCentre:
     def farthest(self, m: int, least: float = _LEAST) -> tuple[Points, Key]:
         """The farthest rows: between m / 2 and m of them, unless fewer are at least `least` away.
 
-        returns  the rows, indices ascending, and a floor: no other row has a higher key, unless it is nearer than `least`
+        returns  the rows, indices ascending, and a floor: no other row that is `least` away has a higher key
         """
         count = m
         while True:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+_TILE = 1024  # rows converted to float64 at a time
+
 
 @dataclass(frozen=True)
 class OuterRows:
@@ -39,8 +41,12 @@ class OuterRows:
 
 def squared_norms(rows: OuterRows) -> np.ndarray:
     """float64 [n], each from its own row alone, so equal whatever rows stand beside it."""
-    squares = [np.square(factor, dtype=np.float64).sum(axis=1) for factor in (rows.left, rows.right)]
-    return squares[0] * squares[1]
+    norms = np.empty(len(rows))
+    for low in range(0, len(rows), _TILE):
+        tile = rows[low : low + _TILE]
+        left, right = (np.square(factor, dtype=np.float64).sum(axis=1) for factor in (tile.left, tile.right))
+        norms[low : low + _TILE] = left * right
+    return norms
 
 
 def squared_distances(rows: OuterRows, others: OuterRows) -> tuple[np.ndarray, np.ndarray]:

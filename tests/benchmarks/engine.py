@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.engine            (about 10 minutes on two cores; --quick: 2 minutes)
 
-Seconds are CPU-seconds of all processes that take part (psutil), with one thread each; "wall" says otherwise. Forms that
-are compared run interleaved, and the median of the repeats is shown.
+Seconds are CPU-seconds of all processes that take part (psutil), with one thread each; "wall" says otherwise. Forms
+that are compared run interleaved, and the median of the repeats is shown.
 """
 
 import argparse
@@ -194,7 +194,8 @@ def rays_cost(quick: bool) -> None:
                     walls[use].append(_experiment(settings[use].model_copy(update={"out": out}), dataset, workers))
     ray, local = statistics.median(walls["ray"][1:]), statistics.median(walls["local"][1:])  # the first warms up
     console.print(
-        f"Digits, 10 rounds: {local:.2f} s in one process, {ray:.2f} s on Ray once it is up: Ray costs {ray / local - 1:+.0%} (wall)"
+        f"The digits experiment: {local:.2f} s in one process, {ray:.2f} s on Ray once it is up: "
+        f"Ray costs {ray / local - 1:+.0%} (wall)"
     )
 
 

@@ -9,8 +9,8 @@ import pytest
 import ray
 
 from openal_ray import config
-from openal_ray.cluster.share import Share
 from openal_ray.cluster.shards import RayShards
+from openal_ray.cluster.share import Share
 from openal_ray.errors import BadImages, ResourceError
 from openal_ray.pool import AllBut, Listed
 from openal_ray.selection.top_k import TopKHalf

@@ -42,7 +42,7 @@ OURS: dict[str, Any] = {
         "scheduler": {"name": "multi_step"},
         "optimizer": {"name": "SGD", "lr": 0.1, "params": {"weight_decay": 5e-4, "momentum": 0.9}},
     },
-    "read": {"batch_size": 2048, "threads": 4},
+    "read": {"batch_size": 2048},
     "tracking": {"wandb": False},
 }  # fmt: skip
 
@@ -94,10 +94,10 @@ def test_openals_strategy_replaces_ours(strategy: Any) -> None:
         ("TRAIN", {"mixed_precision": "bf16"}, {"train": {"precision": "bfloat16"}}),
         ("TRAIN", {"mixed_precision": False}, {"train": {"precision": "float32"}}),  # YAML reads no as False
         ("TRAIN", {"params": {"steps_per_epoch": 0}}, {"train": {"steps_per_epoch": None}}),
-        ("DATASET", {"num_workers": 0}, {"read": {"threads": 1}}),
         ("DATASET", {"aug_info": {"RandomHorizontalFlip": None, "RandomCrop": {"padding": 4}}},
          {"train": {"augment": [{"RandomHorizontalFlip": {}}, {"RandomCrop": {"padding": 4}}]}}),
         ("DATASET", {"params": {"imbalance_type": "exp"}}, {"data": {"params": {"imbalance_type": "exp"}}}),
+        ("MODEL", {"params": {"in_chans": 1}}, {}),
         ("SCHEDULER", {"name": "cosine_annealing"}, {"train": {"scheduler": {"name": "cosine"}}}),
         ("SCHEDULER", {"name": "step_lr", "params": {"step_size": 20}},
          {"train": {"scheduler": {"name": "step", "params": {"step_size": 20}}}}),

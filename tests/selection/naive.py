@@ -1,5 +1,8 @@
 """The algorithms as their papers write them, in float64, one pick at a time: what every fast form must reproduce."""
 
+import itertools
+from typing import Any
+
 import numpy as np
 
 from openal_ray.selection.halves import BLOCK, LocalHalves
@@ -18,9 +21,24 @@ def k_center(points: np.ndarray, covered: np.ndarray, k: int) -> list[int]:
     return picks
 
 
+def radius(points: np.ndarray, picks: list[int]) -> float:
+    """The largest distance of a point to its nearest pick."""
+    return float(np.linalg.norm(points[:, None] - points[picks][None], axis=2).min(axis=1).max())
+
+
+def least_radius(points: np.ndarray, k: int) -> float:
+    """The radius of the best k centres among the points, by trying all of them."""
+    return min(radius(points, list(picks)) for picks in itertools.combinations(range(len(points)), k))
+
+
+def outer(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """The materialised outer products [n, C * D] in float64."""
+    return np.einsum("nc,nd->ncd", left.astype(float), right.astype(float)).reshape(len(left), -1)
+
+
 def kmeans_pp_law(left: np.ndarray, right: np.ndarray, k: int) -> dict[tuple[int, ...], float]:
-    """Probability of every sequence of `k` picks, from the materialised outer products."""
-    rows = np.einsum("nc,nd->ncd", left, right).reshape(len(left), -1)
+    """Probability of every sequence of `k` picks."""
+    rows = outer(left, right)
     squared = np.square(rows[:, None] - rows[None]).sum(axis=2)
     law = {(int(np.argmax(np.square(rows).sum(axis=1))),): 1.0}
     for _ in range(k - 1):
@@ -28,13 +46,29 @@ def kmeans_pp_law(left: np.ndarray, right: np.ndarray, k: int) -> dict[tuple[int
         for picks, probability in law.items():
             weights = squared[list(picks)].min(axis=0)
             for position in np.flatnonzero(weights):
-                longer[(*picks, int(position))] = probability * weights[position] / weights.sum()
+                longer[(*picks, int(position))] = probability * float(weights[position] / weights.sum())
         law = longer
     return law
 
 
-def split(half: type, n_shards: int, *arrays: np.ndarray, indices: np.ndarray | None = None) -> LocalHalves:
+def split(half: Any, n_shards: int, *arrays: np.ndarray, indices: np.ndarray | None = None) -> LocalHalves:
     """`half` over the rows of `arrays`, block b of the dataset indices on shard b % n_shards."""
     indices = np.arange(len(arrays[0])) if indices is None else indices
     owner = indices // BLOCK % n_shards
     return LocalHalves([half(*(array[owner == s] for array in arrays), indices[owner == s]) for s in range(n_shards)])
+
+
+class Counting(LocalHalves):
+    """Halves in this process that keep what was asked and answered."""
+
+    def __init__(self, halves: LocalHalves) -> None:
+        super().__init__(halves._halves)
+        self.answers: list[tuple[str, list[Any]]] = []
+
+    def ask(self, verb: str, *args: Any) -> list[Any]:
+        self.answers.append((verb, super().ask(verb, *args)))
+        return self.answers[-1][1]
+
+    def answers_to(self, verb: str) -> list[list[Any]]:
+        """All answers to one verb, exchange by exchange."""
+        return [answers for asked, answers in self.answers if asked == verb]

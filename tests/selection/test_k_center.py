@@ -1,11 +1,11 @@
 """Tests of k-center: the picks of naive float64 greedy, for any shards, ties and duplicates."""
 
-import naive
 import numpy as np
 import pytest
 
 from openal_ray.selection import k_center
 from openal_ray.selection.k_center import KCenterHalf, pick_k_center
+from tests.selection import naive
 
 
 def test_by_hand_on_a_line() -> None:

@@ -1,12 +1,12 @@
 """Tests of k-means++ on outer products: its law, shards, and degenerate pools."""
 
-import naive
 import numpy as np
 import pytest
 from scipy import stats
 
 from openal_ray.selection import kmeans_pp
 from openal_ray.selection.kmeans_pp import KMeansPPHalf, pick_kmeans_pp
+from tests.selection import naive
 
 
 def factors(n: int, c: int, d: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from naive import split
 
 from openal_ray.selection import top_k
 from openal_ray.selection.top_k import TopKHalf, pick_top_k
+from tests.selection.naive import split
 
 
 def test_best_first_and_ties_to_the_lower_position() -> None:

@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from openal_ray import batches, config
+from openal_ray import config
 from openal_ray.data.images import ArrayImages
 from openal_ray.models.learners import Classifier, Learner
-from openal_ray.training import Epoch, Job, NoKeeper, Team, Trained, train
+from openal_ray.training import batches
+from openal_ray.training.loop import Epoch, Job, NoKeeper, Team, Trained, train
 
 N_CLASSES, MEAN, STD = 4, 0.4, 0.3
 PIXELS = np.random.default_rng(0).integers(0, 256, (80, 8, 8, 1), dtype=np.uint8)

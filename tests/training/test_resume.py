@@ -11,7 +11,7 @@ import torch
 
 from openal_ray import config
 from openal_ray.models.learners import Classifier
-from openal_ray.training import Epoch, Job, State, Team, Trained, train
+from openal_ray.training.loop import Epoch, Job, State, Team, Trained, train
 from tests.training.jobs import IMAGES, N_CLASSES, job, same, trained
 
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from openal_ray import batches
 from openal_ray.models.learners import Classifier
-from openal_ray.training import Job
+from openal_ray.training import batches
+from openal_ray.training.loop import Job
 from tests.training.jobs import (
     N_CLASSES,
     PIXELS,

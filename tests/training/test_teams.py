@@ -10,7 +10,7 @@ from torch import distributed, multiprocessing
 
 from openal_ray.errors import TrainingError
 from openal_ray.models.learners import Classifier
-from openal_ray.training import Job, NoKeeper, Team, train
+from openal_ray.training.loop import Job, NoKeeper, Team, train
 from tests.training.jobs import IMAGES, N_CLASSES, Flat, Weights, assert_close, job, same, trained
 
 SIZE = 2

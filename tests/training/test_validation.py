@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from openal_ray.training import Epoch
+from openal_ray.training.loop import Epoch
 from tests.training.jobs import job, trained
 
 

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openal_ray import batches, config
+from openal_ray import config
+from openal_ray.training import batches
 
 counts, sizes, seeds = st.integers(1, 40), st.integers(1, 12), st.integers(0, 5)
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from openal_ray import config, optimisation
+from openal_ray import config
 from openal_ray.errors import ConfigError
+from openal_ray.training import optimisation
 
 LR = 0.8
 EPOCHS, STEPS = 6, 5  # steps an epoch

@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch import distributed, nn
 
-from openal_ray import batches, config, optimisation, seeds
-from openal_ray.batches import Part
+from openal_ray import config, seeds
 from openal_ray.data.images import Images
 from openal_ray.errors import ConfigError, TrainingError
 from openal_ray.models.learners import Learner
 from openal_ray.models.pixels import Augmentation, Normalise, augmentation, check_augmentation
+from openal_ray.training import batches, optimisation
+from openal_ray.training.batches import Part
 
 State = dict[str, Any]
 AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}

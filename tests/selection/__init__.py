@@ -1,0 +1,1 @@
+"""Tests of selection: against naive forms of the same algorithms."""
