@@ -165,10 +165,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
-        train, budget = self.train, self.budget
-        if (train.weights == "best" or train.patience) and not self.data.validation:
-            key = "train.weights=best" if train.weights == "best" else "train.patience"
-            raise ValueError(f"{key} needs a validation split: set data.validation, for example to 0.1")
+        budget = self.budget
         if self.strategy and budget.start in ("stratified", "random"):
             if budget.n_start < 1:
                 raise ValueError("budget.n_start must be at least 1, or set budget.start=none to begin without labels")

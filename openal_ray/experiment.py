@@ -73,6 +73,11 @@ def check(config: Config, dataset: Dataset) -> Strategy | None:
     """
     backbones.check_name(config.model.name)
     check_plan(config.train, dataset.train.shape)
+    if (config.train.weights == "best" or config.train.patience) and not (
+        config.data.validation or len(dataset.validation)
+    ):
+        key = "train.weights=best" if config.train.weights == "best" else "train.patience"
+        raise ConfigError(f"{key} needs a validation split: set data.validation, for example to 0.1")
     if config.strategy is None:
         return None
     strategy = catalogue.build(config.strategy.name, config.strategy.parameters)

@@ -68,10 +68,6 @@ def test_a_configuration_cannot_be_changed() -> None:
          "budget.n_end (40) must not be below budget.n_start (50)"),
         ({"strategy": "margin", "budget": {"n_start": 0}},
          "budget.n_start must be at least 1, or set budget.start=none to begin without labels"),
-        ({"train": {"weights": "best"}},
-         "train.weights=best needs a validation split: set data.validation, for example to 0.1"),
-        ({"train": {"patience": 3}},
-         "train.patience needs a validation split: set data.validation, for example to 0.1"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_refused_by_its_path(values: dict[str, Any], message: str) -> None:

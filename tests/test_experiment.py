@@ -276,6 +276,8 @@ def test_another_data_set_is_refused_on_resume(finished: Path) -> None:
         ("budget.start=given", "there is no unlabelled row"),
         ("train.optimizer.name=adamm", "unknown optimiser 'adamm'"),
         ("train.scheduler.name=cosin", "unknown scheduler 'cosin'"),
+        ("train.weights=best", "train.weights=best needs a validation split: set data.validation"),
+        ("train.patience=3", "train.patience needs a validation split"),
         ("train.augment=[RandomFlip]", "unknown transform 'RandomFlip'"),
     ],
 )

@@ -91,6 +91,9 @@ WITHOUT_EFFECT = {
 }
 
 
+OPEN_SET = ("AL.ood_ratio", "AL.id_ratio", "AL.openset_params", "DATASET.id_ratio")
+
+
 def translate(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Our configuration for one that may hold OpenAL's keys, and one line for each key that was translated.
 
@@ -112,6 +115,8 @@ def _translate_one(ours: dict[str, Any], path: str, value: Any) -> str:
         raise ConfigError(f"LOSS.name: only CrossEntropyLoss is known, got {value!r}")
     if path in WITHOUT_EFFECT:
         return f"{path} has no effect here: {WITHOUT_EFFECT[path]}"
+    if path.startswith(OPEN_SET):
+        raise ConfigError(f"{path}: open-set active learning is not in this version of openal_ray")
     known = next((key for key in KEYS if path == key or path.startswith(f"{key}.")), None)
     if known is None:
         raise ConfigError(f"{path}: {unknown_name('OpenAL key', path, [*KEYS, *WITHOUT_EFFECT])}")

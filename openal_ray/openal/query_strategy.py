@@ -25,25 +25,25 @@ UNCHANGED = 1 / 255  # as std, with mean 0, it makes the shard's normalisation o
 
 
 def create_query_strategy(
-    strategy_name: str,
     model: nn.Module,
+    strategy_name: str,
     dataset: Any,
-    transform: Callable[[Any], torch.Tensor] | None,
     is_labeled: np.ndarray,
-    n_query: int,
-    n_subset: int | float = 0,
+    sampler_name: str = "SubsetRandomSampler",
+    transform: Callable[[Any], torch.Tensor] | None = None,
+    n_query: int = 1,
     batch_size: int = 256,
     num_workers: int = 0,
-    sampler_name: str = "SubsetRandomSampler",
     steps_per_epoch: int = 0,
+    n_subset: int | float = 0,
     interval_type: str = "top",
     seed: int = 0,
     **params: Any,
 ) -> "QueryStrategy":
-    """A strategy for a training loop of your own, called as in OpenAL.
+    """A strategy for a training loop of your own, called as in OpenAL, with its order of arguments.
 
-    strategy_name  OpenAL's class name or ours
     model          it is copied, so `init_model` gives its present weights for ever
+    strategy_name  OpenAL's class name or ours
     dataset        map-style, items (image, label) or image; reading uses a copy whose `.transform` is `transform`
     is_labeled     bool [N]; it is copied, so the caller's array never changes
     params         parameters of the strategy
@@ -85,16 +85,23 @@ class QueryStrategy:
         self.images = _TransformedImages(dataset, transform)
         self.round = 0
 
-    def query(self, model: nn.Module) -> np.ndarray:
-        """Dataset indices to label next, best first: int64 [min(n_query, unlabelled)], distinct. Changes nothing."""
-        if self.is_labeled.all():
-            return np.empty(0, dtype=np.int64)
+    def query(self, model: nn.Module, unlabeled_idx: np.ndarray | None = None) -> np.ndarray:
+        """Dataset indices to label next, best first: int64 [min(n_query, unlabelled)], distinct. Changes nothing.
+
+        unlabeled_idx  the only images that may be asked; all unlabelled ones if not given
+        """
+        candidates = np.flatnonzero(~self.is_labeled) if unlabeled_idx is None else self._indices(unlabeled_idx)
+        out = np.ones(len(self.is_labeled), dtype=bool)
+        out[candidates] = False
+        if not len(candidates):
+            return candidates
         device = next((str(parameter.device) for parameter in model.parameters()), "cpu")
         settings = Settings(config.Read(batch_size=self.loader.batch_size), (0.0,), (UNCHANGED,), device)
         shards = LocalShards({"train": self.images}, settings)
         shards.load(_Given(model), model.state_dict())
         labelled = np.flatnonzero(self.is_labeled)
         pool = Pool(len(self.is_labeled)).annotate(labelled, self._targets()[labelled])
+        pool = pool.hold_out(np.flatnonzero(out & ~self.is_labeled))
         found = query(
             self.strategy, shards, pool, self._n_classes(model), self.n_query,
             lambda purpose: seeds.rng(self.seed, self.round, purpose), self.n_subset,
@@ -103,10 +110,7 @@ class QueryStrategy:
 
     def update(self, query_idx: np.ndarray) -> None:
         """Marks the dataset indices as labelled; raises ValueError if they are none, and then marks nothing."""
-        indices, size = np.asarray(query_idx), len(self.is_labeled)
-        if indices.size and (indices.dtype.kind not in "iu" or indices.min() < 0 or indices.max() >= size):
-            raise ValueError(f"query_idx must be dataset indices in 0 … {size - 1}, got {indices.dtype} {indices}")
-        self.is_labeled[indices.astype(np.int64)] = True
+        self.is_labeled[self._indices(query_idx)] = True
         self.round += 1
 
     def get_unlabeled_idx(self) -> np.ndarray:
@@ -135,6 +139,12 @@ class QueryStrategy:
     def loss_fn(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Cross-entropy."""
         return functional.cross_entropy(outputs, targets)
+
+    def _indices(self, given: np.ndarray) -> np.ndarray:
+        indices, size = np.asarray(given), len(self.is_labeled)
+        if indices.size and (indices.dtype.kind not in "iu" or indices.min() < 0 or indices.max() >= size):
+            raise ValueError(f"dataset indices must be integers in 0 … {size - 1}, got {indices.dtype} {indices}")
+        return indices.astype(np.int64)
 
     def _targets(self) -> np.ndarray:
         """Classes [N] as the data set lists them, all 0 if it does not; a query sees those of labelled images alone."""

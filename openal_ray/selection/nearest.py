@@ -76,7 +76,7 @@ class NearestCentre:
     ) -> None:
         n = len(points)
         self._points, self._indices, self._device = points, indices, device
-        self._origin = points[:: n // 4096 + 1].mean(axis=0, dtype=np.float64).astype(points.dtype) if n else None
+        self._origin = _middle(points)
         self._centres = points[:0]
         self._centre_digits = self._encoded(self._centres)
         self._digits = self._encoded(points)
@@ -172,6 +172,13 @@ class NearestCentre:
             pair = slice(low, low + step)
             np.minimum.at(known, row[pair], squared_distances(rows[row[pair]], centres[centre[pair]]))
         self._exact[positions] = known
+
+
+def _middle(points: np.ndarray) -> np.ndarray | None:
+    """About the mean of the points: seen from there, rows are shorter and bounds tighter."""
+    sample = points[:: len(points) // 4096 + 1]
+    middle = sample.sum(axis=0, dtype=np.float64) / max(1, len(sample))
+    return middle.astype(points.dtype) if np.isfinite(middle).all() else None  # encode() names the row at fault
 
 
 def _repeats(points: np.ndarray, norms: np.ndarray) -> np.ndarray:

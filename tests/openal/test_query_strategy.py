@@ -279,6 +279,14 @@ def test_a_wrong_call_is_refused_at_once(options: dict[str, Any], message: str) 
 @pytest.mark.parametrize("wrong", [LABELLED, np.array([0.5]), np.array([60]), np.array([-1])])
 def test_an_update_takes_dataset_indices_alone(wrong: np.ndarray) -> None:
     strategy = create("MarginSampling", network("cnn"))
-    with pytest.raises(ValueError, match="query_idx must be dataset indices in 0 … 59, got"):
+    with pytest.raises(ValueError, match="dataset indices must be integers in 0 … 59, got"):
         strategy.update(wrong)
     assert np.array_equal(strategy.is_labeled, LABELLED)
+
+
+@pytest.mark.parametrize("name", ["MarginSampling", "RandomSampling", "BADGE", "KCenterGreedy"])
+def test_only_the_given_images_are_asked(name: str) -> None:
+    model = network("cnn")
+    allowed = np.array([55, 12, 31, 40, 41, 42, 43, 44, 45, 46, 47])
+    found = create(name, model).query(model, unlabeled_idx=allowed)
+    assert len(found) == 8 and set(found.tolist()) <= set(allowed.tolist())

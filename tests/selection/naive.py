@@ -63,12 +63,16 @@ class Counting(LocalHalves):
 
     def __init__(self, halves: LocalHalves) -> None:
         super().__init__(halves._halves)
-        self.answers: list[tuple[str, list[Any]]] = []
+        self.exchanges: list[tuple[str, tuple[Any, ...], list[Any]]] = []
 
     def ask(self, verb: str, *args: Any) -> list[Any]:
-        self.answers.append((verb, super().ask(verb, *args)))
-        return self.answers[-1][1]
+        self.exchanges.append((verb, args, super().ask(verb, *args)))
+        return self.exchanges[-1][2]
 
-    def answers_to(self, verb: str) -> list[list[Any]]:
-        """All answers to one verb, exchange by exchange."""
-        return [answers for asked, answers in self.answers if asked == verb]
+    def questions(self, verb: str) -> list[tuple[Any, ...]]:
+        """The arguments of all questions of one verb, exchange by exchange."""
+        return [args for asked, args, _ in self.exchanges if asked == verb]
+
+    def answers(self, verb: str) -> list[list[Any]]:
+        """The answers to them."""
+        return [answers for asked, _, answers in self.exchanges if asked == verb]

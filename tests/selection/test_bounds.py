@@ -80,5 +80,5 @@ def test_other_rows_and_tiles_change_no_bit(kind: str, monkeypatch: pytest.Monke
 
 def test_rows_of_zeros_are_at_the_distance_of_the_nearest_centre() -> None:
     zero, centre = np.zeros((1, 3), np.float32), np.array([[0, 3, 4]], np.float32)
-    assert upper_bounds(coded([zero]), coded([centre]))[0] == pytest.approx(25, rel=1e-4)
+    assert upper_bounds(coded([zero]), coded([centre]))[0] == pytest.approx(25, rel=1e-2)
     assert upper_bounds(coded([zero]), coded([zero]))[0] < 1e-30

@@ -1,49 +1,141 @@
-"""Tests of k-center: the picks of naive float64 greedy, for any shards, ties and duplicates."""
+"""Tests of k-center: the picks of naive float64 greedy, for any shards, numbers, ties and copies, in few exchanges."""
+
+import pickle
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from openal_ray.selection import k_center
+from openal_ray.selection import digits, k_center
+from openal_ray.selection.halves import LocalHalves
 from openal_ray.selection.k_center import KCenterHalf, pick_k_center
 from tests.selection import naive
+
+KINDS = {
+    "gauss": lambda n, d, rng: rng.normal(size=(n, d)),
+    "grid": lambda n, d, rng: rng.integers(0, 3, (n, d)),
+    "copies": lambda n, d, rng: rng.normal(size=(n // 30 + 1, d))[rng.integers(0, n // 30 + 1, n)],
+    "heavy": lambda n, d, rng: rng.standard_cauchy((n, d)),
+    "tiny": lambda n, d, rng: 1e-38 * rng.normal(size=(n, d)),
+    "huge": lambda n, d, rng: 1e37 * rng.normal(size=(n, d)),
+    "scales": lambda n, d, rng: rng.normal(size=(n, d)) * 10.0 ** rng.integers(-20, 18, (n, 1)),
+    "clusters": lambda n, d, rng: 300 * rng.normal(size=(4, d))[np.arange(n) % 4] + rng.normal(size=(n, d)),
+    "one": lambda n, d, rng: np.ones((n, d)),
+}
 
 
 def test_by_hand_on_a_line() -> None:
     points = np.array([[0.0], [1.0], [4.0], [9.0], [10.0]], dtype=np.float32)
     assert k_center(points, np.array([[0.0]], dtype=np.float32), 3).tolist() == [4, 2, 1]
     assert k_center(points, None, 2).tolist() == [0, 4]
+    assert k_center(points, None, 0).tolist() == []
+
+
+def check_random_case(seed: int) -> None:
+    """One random case against the naive form: any kind, type, size, centres, shards."""
+    rng = np.random.default_rng(seed)
+    kind, n, d = str(rng.choice(list(KINDS))), int(rng.integers(1, 700)), int(rng.choice([1, 2, 3, 8, 17, 64]))
+    dtype = rng.choice([np.float32, np.float64] if kind != "grid" else [np.float16, np.float32, np.float64])
+    points = KINDS[kind](n, d, rng).astype(dtype)
+    covered = points[rng.integers(0, n, rng.choice([0, 1, 5, 100]))]
+    k, n_shards = int(rng.integers(1, min(n, 120) + 1)), int(rng.choice([1, 2, 3, 5]))
+    indices = np.sort(rng.choice(4 * n, n, replace=False))
+    owner = rng.integers(0, n_shards, n)
+    halves = LocalHalves([KCenterHalf(points[owner == s], indices[owner == s]) for s in range(n_shards)])
+    picks = pick_k_center(halves, k, covered)
+    assert picks.indices.tolist() == indices[naive.k_center(points, covered, k)].tolist(), (seed, kind, n, d, dtype)
+
+
+@pytest.mark.parametrize("first", range(0, 200, 50))
+def test_picks_of_naive_greedy(first: int) -> None:
+    for seed in range(first, first + 50):
+        check_random_case(seed)
+
+
+@pytest.mark.slow
+def test_picks_of_naive_greedy_in_a_thousand_cases() -> None:
+    for seed in range(1000, 2000):
+        check_random_case(seed)
+
+
+@pytest.fixture(scope="module")
+def network_like() -> np.ndarray:
+    """float32 [6000, 48]: classes that overlap, few directions each, rectified."""
+    rng = np.random.default_rng(5)
+    middles, spreads = rng.normal(size=(10, 48)), rng.normal(size=(10, 6, 48))
+    classes = rng.integers(0, 10, 6000)
+    rows = middles[classes] + 0.4 * np.einsum("nk,nkd->nd", rng.normal(size=(6000, 6)), spreads[classes])
+    return np.maximum(rows, 0).astype(np.float32)
 
 
 @pytest.mark.parametrize("n_shards", [1, 2, 3, 5])
-@pytest.mark.parametrize("kind", ["gauss", "grid", "duplicates"])
-@pytest.mark.parametrize("n_covered", [0, 40])
-def test_picks_of_naive_greedy(kind: str, n_covered: int, n_shards: int) -> None:
-    rng = np.random.default_rng(1)
-    rows = {
-        "gauss": rng.normal(size=(3000, 8)),
-        "grid": rng.integers(0, 3, size=(3000, 4)),
-        "duplicates": rng.normal(size=(50, 8))[rng.integers(0, 50, 3000)],
-    }[kind].astype(np.float32)
-    covered, points = rows[:n_covered], rows[n_covered:]
-    indices = np.sort(rng.choice(9000, len(points), replace=False))
-    picks = pick_k_center(naive.split(KCenterHalf, n_shards, points, indices=indices), 100, covered)
-    assert picks.indices.tolist() == indices[naive.k_center(points, covered, 100)].tolist()
+def test_many_picks_an_exchange_for_any_shards(network_like: np.ndarray, n_shards: int) -> None:
+    covered, points = network_like[:500], network_like[500:]
+    halves = naive.Counting(naive.split(KCenterHalf, n_shards, points))
+    picks = pick_k_center(halves, 500, covered)
+    assert picks.indices.tolist() == naive.k_center(points, covered, 500)
+    exchanges = halves.answers("candidates")
+    assert len(exchanges) <= 5
+    for answers in exchanges:
+        assert sum(len(found) for found, _ in answers) <= max(2 * 500, 128 * n_shards) + n_shards
+
+
+def test_kernels_and_threads_change_nothing(network_like: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = k_center(network_like, None, 60).tolist()
+    assert expected == naive.k_center(network_like, network_like[:0], 60)
+    for int8 in (True, False):
+        monkeypatch.setattr(digits, "_int8_is_faster", lambda int8=int8: int8)
+        assert k_center(network_like, None, 60).tolist() == expected
 
 
 def test_scores_are_distances_to_the_nearest_centre_so_far() -> None:
-    points = np.array([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]], dtype=np.float32)
-    picks = pick_k_center(naive.split(KCenterHalf, 1, points), 3)
-    assert picks.scores.tolist() == [np.inf, 5.0, 1.0]
+    points = np.array([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0], [0.0, 0.0]], dtype=np.float32)
+    picks = pick_k_center(naive.split(KCenterHalf, 1, points), 4)
+    assert picks.indices.tolist() == [0, 1, 2, 3]
+    assert picks.scores.tolist() == [np.inf, 5.0, 1.0, 0.0]
 
 
-def test_identical_points_are_picked_once_each() -> None:
-    assert k_center(np.ones((5, 2), dtype=np.float32), None, 5).tolist() == [0, 1, 2, 3, 4]
+@pytest.mark.parametrize("n_shards", [1, 3])
+def test_identical_points_are_picked_once_each_and_do_not_travel(n_shards: int) -> None:
+    indices = np.arange(0, 8000, 2)
+    halves = naive.Counting(naive.split(KCenterHalf, n_shards, np.ones((4000, 2), np.float32), indices=indices))
+    picks = pick_k_center(halves, 6)
+    assert picks.indices.tolist() == [0, 2, 4, 6, 8, 10]
+    assert sum(len(found) for answers in halves.answers("candidates") for found, _ in answers) <= 2 * n_shards
+
+
+@given(seed=st.integers(0, 2**31))
+@settings(deadline=None, max_examples=30, derandomize=True)
+def test_permuting_the_pool_permutes_the_picks(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    points, covered = rng.normal(size=(80, 3)), rng.normal(size=(2, 3))
+    order = rng.permutation(80)
+    assert order[k_center(points[order], covered, 20)].tolist() == k_center(points, covered, 20).tolist()
+
+
+@given(seed=st.integers(0, 2**31), k=st.integers(1, 4))
+@settings(deadline=None, max_examples=30, derandomize=True)
+def test_the_radius_is_at_most_twice_the_best(seed: int, k: int) -> None:
+    points = np.random.default_rng(seed).normal(size=(9, 2))
+    assert naive.radius(points, k_center(points, None, k).tolist()) <= 2 * naive.least_radius(points, k) + 1e-12
+
+
+def test_halves_survive_pickling_and_read_only_arrays(network_like: np.ndarray) -> None:
+    points = network_like[:2000].copy()
+    points.flags.writeable = False  # as arrays are that come out of Ray's object store
+    halves = naive.split(KCenterHalf, 2, points)
+    again = LocalHalves(pickle.loads(pickle.dumps(halves._halves)))
+    assert pick_k_center(again, 50, points[:3]).indices.tolist() == naive.k_center(points, points[:3], 50)
+    assert points.tolist() == network_like[:2000].tolist()
 
 
 def test_refusals() -> None:
     with pytest.raises(ValueError, match="k must be between 0 and the 2 rows there are, got 3"):
         k_center(np.zeros((2, 2)), None, 3)
-    with pytest.raises(ValueError, match="rows must be finite"):
-        k_center(np.array([[np.nan]]), None, 1)
-    with pytest.raises(ValueError, match=r"points must have shape \[2, D\], got \(2,\)"):
+    with pytest.raises(ValueError, match="must be finite and below 1e.70; row 1 is not"):
+        k_center(np.array([[1.0], [np.nan]]), None, 1)
+    with pytest.raises(ValueError, match=r"points must have shape \[2, D\] with D > 0, got \(2,\)"):
         k_center(np.zeros(2), None, 1)
+    with pytest.raises(ValueError, match=r"centres must have shape \[m, 2\], got \(1, 3\)"):
+        k_center(np.zeros((2, 2)), np.zeros((1, 3)), 1)

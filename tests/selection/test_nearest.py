@@ -74,7 +74,7 @@ def test_known_distances_are_kept_and_only_shrink() -> None:
 
 def test_tight_clusters_need_the_second_digit(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
-    points = (1000 * rng.normal(size=(3, 8))[np.arange(900) % 3] + rng.normal(size=(900, 8))).astype(np.float32)
+    points = (30 * rng.normal(size=(3, 8))[np.arange(900) % 3] + rng.normal(size=(900, 8))).astype(np.float32)
     pairs = []
     monkeypatch.setattr(nearest, "squared_distances", lambda a, b: (pairs.append(len(a)), squared_distances(a, b))[1])
     some = NearestCentre(points, np.arange(900))
