@@ -120,6 +120,8 @@ class Read(Section):
     batch_size: int = Field(256, ge=1, description="images a forward pass")
     precision: Precision = "float32"
     compile: bool = Field(False, description="torch.compile, worth its start-up on GPUs and large pools")
+    keep: Literal["memory", "disk"] = Field("memory", description="where a shard holds the signals it has read")
+    half: bool = Field(False, description="hold features, maps and stages in float16: half the memory, rounded signals")
     fold_batchnorm: bool = Field(True, description="merge BatchNorm into the convolutions before it")
 
 

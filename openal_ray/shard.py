@@ -23,9 +23,8 @@ from openal_ray.models.learners import Learner
 from openal_ray.models.pixels import Normalise
 from openal_ray.pool import Members
 from openal_ray.selection.halves import BLOCK
+from openal_ray.signal_store import Reading, SignalStore, disk_array
 from openal_ray.training.loop import autocast
-
-Signals = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -38,14 +37,6 @@ class Settings:
     device: str = "cpu"
     cache_bytes: int = 0
     skip_bad_images: bool = False
-
-
-@dataclass(frozen=True)
-class Reading:
-    """Signals of some images: row i of every array belongs to dataset index indices[i]; indices ascend."""
-
-    indices: np.ndarray
-    signals: Signals
 
 
 @dataclass(frozen=True)
@@ -68,7 +59,7 @@ class Shard:
         self.network: nn.Module | None = None
         self._learner: Learner | None = None
         self._blank: nn.Module = nn.Identity()
-        self.blocks: dict[str, dict[int, Reading]] = {}
+        self.store = SignalStore(disk_array if settings.read.keep == "disk" else np.empty)
         self.halves: dict[str, Any] = {}
         self.ahead = ThreadPoolExecutor(1)
 
@@ -84,7 +75,7 @@ class Shard:
             network = fold_batchnorm(network, shape)
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.compute = torch.compile(signals.read) if self.settings.read.compile else signals.read
-        self.blocks.clear()
+        self.store.clear()
         self.halves.clear()
 
     def read(self, reading: str, images: str, members: Members, block: int, needs: Sequence[str]) -> BlockRead:
@@ -99,25 +90,17 @@ class Shard:
         read = np.concatenate([indices for indices, _ in parts]) if parts else wanted[:0]
         arrays = {name: np.concatenate([part[name] for _, part in parts]) for name in needs} if parts else {}
         if parts:
-            self.blocks.setdefault(reading, {})[block] = Reading(read, arrays)
+            self.store.add(reading, block, Reading(read, arrays, self.settings.device))
         return BlockRead(len(read), bad)
 
     def forget(self, reading: str) -> None:
         """Drops the signals kept under this name, and what was opened on them."""
-        self.blocks.pop(reading, None)
+        self.store.drop(reading)
         self.halves = {handle: half for handle, half in self.halves.items() if not handle.startswith(f"{reading}/")}
 
     def gather(self, reading: str) -> Reading | None:
         """All that this shard read under the name, or None if it has no image of it."""
-        blocks = self.blocks.get(reading)
-        if not blocks:
-            return None
-        if len(blocks) > 1:  # joined once and kept joined, so that the signals are not held twice
-            ordered = [blocks[number] for number in sorted(blocks)]
-            names = list(ordered[0].signals)
-            joined = {name: np.concatenate([part.signals[name] for part in ordered]) for name in names}
-            self.blocks[reading] = blocks = {-1: Reading(np.concatenate([part.indices for part in ordered]), joined)}
-        return next(iter(blocks.values()))
+        return self.store.get(reading)
 
     def open(self, handle: str, reading: str, make_half: Callable[..., Any], arguments: Sequence[Any]) -> bool:
         """Makes a shard half from a reading: make_half(reading, *arguments). False if there is nothing to read here."""
@@ -129,10 +112,6 @@ class Shard:
     def ask(self, handle: str, verb: str, arguments: Sequence[Any]) -> Any:
         """One question to a shard half."""
         return getattr(self.halves[handle], verb)(*arguments)
-
-    def close(self, handle: str) -> None:
-        """Drops a shard half."""
-        self.halves.pop(handle, None)
 
     def _batches(self, images: str, wanted: np.ndarray, bad: dict[int, str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Batches of pictures, decoded one batch ahead of the network."""
@@ -164,4 +143,9 @@ class Shard:
         batch = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.device, non_blocking=True)
         with torch.inference_mode(), autocast(self.device, self.settings.read.precision):
             found = self.compute(self.network, self.normalise(batch), tuple(needs))
-        return {name: signal.cpu().numpy() for name, signal in found.items()}
+        return {name: self._stored(name, signal).cpu().numpy() for name, signal in found.items()}
+
+    def _stored(self, name: str, signal: torch.Tensor) -> torch.Tensor:
+        """float16 for wide signals, if asked for; scores keep the float32 that their ties are decided by."""
+        narrow = self.settings.read.half and name in signals.WIDE
+        return signal.half() if narrow else signal

@@ -12,7 +12,8 @@ from openal_ray.data.images import Images
 from openal_ray.models.learners import Learner
 from openal_ray.pool import Members
 from openal_ray.selection.halves import BLOCK, Halves, LocalHalves
-from openal_ray.shard import BlockRead, Reading, Settings, Shard
+from openal_ray.shard import BlockRead, Settings, Shard
+from openal_ray.signal_store import Reading
 from openal_ray.training.loop import Epoch, Job, NoKeeper, Team, Trained, train
 
 Progress = Callable[[int], None]

@@ -9,7 +9,8 @@ import torch
 from openal_ray import config
 from openal_ray.data.images import ArrayImages
 from openal_ray.pool import AllBut, Listed
-from openal_ray.shard import BlockRead, Reading
+from openal_ray.shard import BlockRead
+from openal_ray.signal_store import Reading
 from openal_ray.training.loop import Job, NoKeeper, Team, train
 from openal_ray.workers import LocalShards, LocalWorkers, ReadReport, join_readings
 from tests.reading import IMAGES, LEARNER, N_CLASSES, PIXELS, SIGNALS, Counted, assert_close, network, settings

@@ -56,11 +56,11 @@ class Mailbox:
     async def first_unfinished(self) -> int:
         return next((number for number in range(len(self.jobs)) if number not in self.results), len(self.jobs))
 
-    async def epoch_done(self, number: int, epoch: Epoch) -> None:
+    async def epochs_done(self, number: int, news: list[Epoch]) -> None:
         async with self.changed:
             epochs = self.epochs.setdefault(number, [])
-            del epochs[epoch.epoch :]  # a restarted group tells of some epochs again
-            epochs.append(epoch)
+            del epochs[news[0].epoch :]  # a restarted group tells of some epochs again
+            epochs += news
             self.changed.notify_all()
 
     async def finish(self, number: int, result: Any) -> None:

@@ -18,7 +18,8 @@ from openal_ray.errors import ResourceError
 from openal_ray.models.learners import Learner
 from openal_ray.pool import Members
 from openal_ray.selection.halves import BLOCK, Halves
-from openal_ray.shard import BlockRead, Reading, Settings, Shard
+from openal_ray.shard import BlockRead, Settings, Shard
+from openal_ray.signal_store import Reading
 from openal_ray.workers import Progress, ReadReport, ShardLost, join_readings
 
 log = logging.getLogger(__name__)
@@ -76,7 +77,6 @@ class RayShards:
         self, reading: str, images: str, members: Members, needs: Sequence[str], progress: Progress = lambda count: None
     ) -> ReadReport:
         self.forget(reading)
-        self._raise_load_errors()
         blocks = tuple(int(block) for block in members.blocks(BLOCK))
         order = _Order(reading, images, ray.put(members), tuple(needs), blocks)
         self._orders[reading] = order
@@ -165,6 +165,7 @@ class RayShards:
         losses = 0
         while True:
             self._feed(queues, flying)
+            self._raise_load_errors()  # after the first blocks were sent, so that nobody waits twice
             if not flying:
                 return done
             call = _first_ready(list(flying))

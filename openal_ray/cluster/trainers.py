@@ -28,6 +28,7 @@ from openal_ray.training.loop import Epoch, Job, State, Team, Trained, train
 
 log = logging.getLogger(__name__)
 SAVE_SECONDS = 30.0  # between checkpoints inside a training; a lost worker costs at most this much, twice
+NEWS_SECONDS = 0.2  # between messages about epochs, which may take a millisecond each
 POLL_SECONDS = 5.0
 GROUP_START_SECONDS = 60
 
@@ -148,8 +149,11 @@ class _Keeper:
     def __init__(self, job: Job, number: int, team: Team, mailbox: Any, save_seconds: float) -> None:
         self.job, self.number, self.team, self.mailbox = job, number, team, mailbox
         self.save_seconds, self.saved = save_seconds, time.monotonic()
+        self.news: list[Epoch] = []
+        self.told = 0.0
 
     def finish(self, result: Trained | Failed) -> None:
+        self._tell()
         ray.get(self.mailbox.finish.remote(self.number, result))
 
     def resume(self) -> State | None:
@@ -161,8 +165,9 @@ class _Keeper:
         return state["training"] if state["job"] == self.job.digest else None
 
     def epoch_done(self, epoch: Epoch, state: Callable[[], State]) -> None:
-        if self.team.rank == 0:
-            self.mailbox.epoch_done.remote(self.number, epoch)  # news; nobody waits for it to arrive
+        self.news.append(epoch)
+        if time.monotonic() - self.told > NEWS_SECONDS:
+            self._tell()
         if not _from_rank_0(time.monotonic() - self.saved > self.save_seconds, self.team):
             return
         with tempfile.TemporaryDirectory() as folder:
@@ -172,6 +177,11 @@ class _Keeper:
                 checkpoint = ray.train.Checkpoint.from_directory(folder)
             ray.train.report({"epoch": epoch.epoch}, checkpoint=checkpoint)
         self.saved = time.monotonic()
+
+    def _tell(self) -> None:
+        if self.team.rank == 0 and self.news:
+            self.mailbox.epochs_done.remote(self.number, self.news)  # nobody waits for it to arrive
+        self.news, self.told = [], time.monotonic()
 
 
 def _from_rank_0(value: Any, team: Team) -> Any:

@@ -15,6 +15,7 @@ SIGNALS = {
     "maps": "[n, …] the last feature maps (or tokens), before pooling",
     "stages": "[n, ΣC_i] the spatial mean of every stage's map, one after the other",
 }
+WIDE = ("features", "maps", "stages")  # what read.half stores in float16
 
 
 def check_names(names: Iterable[str]) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from openal_ray.selection.halves import Picks
-from openal_ray.shard import Signals
+from openal_ray.signal_store import Signals
 from openal_ray.strategies.strategy import Strategy, View
 
 

@@ -13,7 +13,7 @@ from openal_ray.selection.halves import Picks
 from openal_ray.selection.k_center import KCenterHalf, pick_k_center
 from openal_ray.selection.kmeans_pp import KMeansPPHalf, pick_kmeans_pp
 from openal_ray.selection.top_k import TopKHalf, pick_top_k
-from openal_ray.shard import Reading, Signals
+from openal_ray.signal_store import Reading, Signals
 from openal_ray.workers import Progress, ReadReport, ShardLost, Shards
 
 log = logging.getLogger(__name__)
@@ -161,8 +161,8 @@ def _top_k_half(reading: Reading, score: Score) -> TopKHalf:
 
 
 def _k_center_half(reading: Reading, signal: str) -> KCenterHalf:
-    return KCenterHalf(reading.signals[signal], reading.indices)
+    return KCenterHalf(reading.signals[signal], reading.indices, reading.device)
 
 
 def _kmeans_pp_half(reading: Reading, left: Score, right: Score) -> KMeansPPHalf:
-    return KMeansPPHalf(left(reading.signals), right(reading.signals), reading.indices)
+    return KMeansPPHalf(left(reading.signals), right(reading.signals), reading.indices, reading.device)

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from openal_ray import seeds
+from openal_ray import config, seeds
 from openal_ray.data.images import ArrayImages
 from openal_ray.models.signals import SIGNALS
 from openal_ray.pool import Listed, Pool
+from openal_ray.shard import Settings
 from openal_ray.strategies import catalogue
+from openal_ray.workers import LocalShards
 from tests.strategies.pools import Case, digits
 
 ALL = [entry.name for entry in catalogue.ENTRIES]
@@ -179,3 +181,17 @@ def test_facts_are_complete(entry: catalogue.Entry) -> None:
     assert set(facts["needs"]) <= set(SIGNALS)
     assert facts["cost"] and facts["family"] and facts["description"]
     assert entry.name == "random" or any(year in facts["description"] for year in map(str, range(1940, 2030)))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_same_query_with_signals_on_disk(name: str, case: Case) -> None:
+    on_disk = LocalShards({"train": case.images}, Settings(config.Read(keep="disk"), (0.5,), (0.5,)), 2)
+    np.testing.assert_array_equal(case.ask(name, 30, case.loaded(on_disk)).indices, case.ask(name, 30).indices)
+
+
+@pytest.mark.parametrize("name", ["k_center", "badge"])
+def test_half_precision_signals_give_valid_queries(name: str, case: Case) -> None:
+    half = LocalShards({"train": case.images}, Settings(config.Read(half=True), (0.5,), (0.5,)), 2)
+    found = case.ask(name, 30, case.loaded(half))
+    assert_valid(found.indices, case.pool, 30)
+    assert half.shards[0].settings.read.half
