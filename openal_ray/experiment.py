@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 
 from openal_ray import metrics, seeds, start_set
 from openal_ray.config import Config
@@ -18,6 +19,7 @@ from openal_ray.data.dataset import Dataset
 from openal_ray.errors import ConfigError, DataError
 from openal_ray.models import backbones, signals
 from openal_ray.models.learners import Classifier
+from openal_ray.models.monte_carlo import Sampling
 from openal_ray.pool import AllBut, AnswersPending, DatasetOracle, Listed
 from openal_ray.record import State
 from openal_ray.run_folder import RunFolder, Weights
@@ -82,6 +84,8 @@ def check(config: Config, dataset: Dataset) -> Strategy | None:
         return None
     strategy = catalogue.build(config.strategy.name, config.strategy.parameters)
     signals.check_names(strategy.needs + strategy.needs_labelled)
+    if strategy.passes:
+        _check_dropout(config, dataset, strategy)
     if config.budget.n_end > len(dataset.train):
         log.warning("budget.n_end=%d is more than the %d images there are: the run ends when all of them are labelled",
                     config.budget.n_end, len(dataset.train))  # fmt: skip
@@ -92,6 +96,15 @@ def check(config: Config, dataset: Dataset) -> Strategy | None:
             "choose stratified or random, or a strategy that needs none, such as random"
         )
     return strategy
+
+
+def _check_dropout(config: Config, dataset: Dataset, strategy: Strategy) -> None:
+    """Raises ConfigError if the network has no dropout: one image goes through it, once."""
+    learner = Classifier(len(dataset.classes), config.model.name, params=config.model.params)
+    height, width, channels = dataset.train.shape
+    with torch.random.fork_rng(devices=[]), torch.inference_mode():
+        network = learner.build(dataset.train.shape).eval()
+        signals.read(network, torch.zeros(1, channels, height, width), strategy.needs, Sampling(passes=1))
 
 
 class Experiment:

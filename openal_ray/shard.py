@@ -20,6 +20,7 @@ from openal_ray.errors import BadImages
 from openal_ray.models import signals
 from openal_ray.models.folding import fold_batchnorm
 from openal_ray.models.learners import Learner
+from openal_ray.models.monte_carlo import NO_PASSES, Sampling
 from openal_ray.models.pixels import Normalise
 from openal_ray.pool import Members
 from openal_ray.selection.halves import BLOCK
@@ -78,12 +79,20 @@ class Shard:
         self.store.clear()
         self.halves.clear()
 
-    def read(self, reading: str, images: str, members: Members, block: int, needs: Sequence[str]) -> BlockRead:
+    def read(
+        self,
+        reading: str,
+        images: str,
+        members: Members,
+        block: int,
+        needs: Sequence[str],
+        sampling: Sampling = NO_PASSES,
+    ) -> BlockRead:
         """Reads the signals `needs` of the members in one block, and keeps them under the name `reading`."""
         wanted = members.between(block * BLOCK, (block + 1) * BLOCK)
         bad: dict[int, str] = {}
         parts = [
-            (indices, self._compute(pixels, needs))
+            (indices, self._compute(pixels, needs, sampling))
             for indices, pixels in self._batches(images, wanted, bad)
             if len(indices)
         ]
@@ -135,14 +144,14 @@ class Shard:
             bad.update(zip(error.indices, error.reasons, strict=True))
             return self._decode(images, indices[~np.isin(indices, error.indices)], bad)
 
-    def _compute(self, pixels: np.ndarray, needs: Sequence[str]) -> dict[str, np.ndarray]:
+    def _compute(self, pixels: np.ndarray, needs: Sequence[str], sampling: Sampling) -> dict[str, np.ndarray]:
         if not needs:
             return {}
         if self.network is None:
             raise RuntimeError("load() a network before reading signals")
         batch = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.device, non_blocking=True)
         with torch.inference_mode(), autocast(self.device, self.settings.read.precision):
-            found = self.compute(self.network, self.normalise(batch), tuple(needs))
+            found = self.compute(self.network, self.normalise(batch), tuple(needs), sampling)
         return {name: self._stored(name, signal).cpu().numpy() for name, signal in found.items()}
 
     def _stored(self, name: str, signal: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ import torch
 from openal_ray.data.cached import remember
 from openal_ray.data.images import Images
 from openal_ray.models.learners import Learner
+from openal_ray.models.monte_carlo import NO_PASSES, Sampling
 from openal_ray.pool import Members
 from openal_ray.selection.halves import BLOCK, Halves, LocalHalves
 from openal_ray.shard import BlockRead, Settings, Shard
@@ -46,9 +47,18 @@ class Shards(Protocol):
         ...
 
     def read(
-        self, reading: str, images: str, members: Members, needs: Sequence[str], progress: Progress = lambda count: None
+        self,
+        reading: str,
+        images: str,
+        members: Members,
+        needs: Sequence[str],
+        progress: Progress = lambda count: None,
+        sampling: Sampling = NO_PASSES,
     ) -> ReadReport:
-        """Reads the signals `needs` of the members of a set of images; they stay in the shards, called `reading`."""
+        """Reads the signals `needs` of the members of a set of images; they stay in the shards, called `reading`.
+
+        sampling  the passes of Monte Carlo signals
+        """
         ...
 
     def gather(self, reading: str) -> Reading:
@@ -97,12 +107,18 @@ class LocalShards:
             shard.load(learner, weights)
 
     def read(
-        self, reading: str, images: str, members: Members, needs: Sequence[str], progress: Progress = lambda count: None
+        self,
+        reading: str,
+        images: str,
+        members: Members,
+        needs: Sequence[str],
+        progress: Progress = lambda count: None,
+        sampling: Sampling = NO_PASSES,
     ) -> ReadReport:
         self.forget(reading)
         report = ReadReport()
         for block in members.blocks(BLOCK):
-            done = self.shards[block % self.count].read(reading, images, members, int(block), needs)
+            done = self.shards[block % self.count].read(reading, images, members, int(block), needs, sampling)
             report.add(done)
             progress(done.count)
         return report

@@ -278,6 +278,7 @@ def test_another_data_set_is_refused_on_resume(finished: Path) -> None:
         ("train.scheduler.name=cosin", "unknown scheduler 'cosin'"),
         ("train.weights=best", "train.weights=best needs a validation split: set data.validation"),
         ("train.patience=3", "train.patience needs a validation split"),
+        ("strategy=bald", "set model.params.drop_rate"),
         ("train.augment=[RandomFlip]", "unknown transform 'RandomFlip'"),
     ],
 )

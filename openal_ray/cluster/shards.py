@@ -16,6 +16,7 @@ from openal_ray.cluster.share import Share
 from openal_ray.data.images import Images
 from openal_ray.errors import ResourceError
 from openal_ray.models.learners import Learner
+from openal_ray.models.monte_carlo import NO_PASSES, Sampling
 from openal_ray.pool import Members
 from openal_ray.selection.halves import BLOCK, Halves
 from openal_ray.shard import BlockRead, Settings, Shard
@@ -48,6 +49,7 @@ class _Order:
     images: str
     members: Any  # a reference to Members in the object store
     needs: tuple[str, ...]
+    sampling: Sampling
     blocks: tuple[int, ...]
 
 
@@ -74,11 +76,17 @@ class RayShards:
         self._loading = [actor.call.remote("load", *self._network) for actor in self._actors]
 
     def read(
-        self, reading: str, images: str, members: Members, needs: Sequence[str], progress: Progress = lambda count: None
+        self,
+        reading: str,
+        images: str,
+        members: Members,
+        needs: Sequence[str],
+        progress: Progress = lambda count: None,
+        sampling: Sampling = NO_PASSES,
     ) -> ReadReport:
         self.forget(reading)
         blocks = tuple(int(block) for block in members.blocks(BLOCK))
-        order = _Order(reading, images, ray.put(members), tuple(needs), blocks)
+        order = _Order(reading, images, ray.put(members), tuple(needs), sampling, blocks)
         self._orders[reading] = order
         done = self._work_off({number: self._part(order, number) for number in range(self.count)}, progress)
         report = ReadReport()
@@ -191,7 +199,7 @@ class RayShards:
             while queue and waiting < IN_FLIGHT:
                 order, block = queue.popleft()
                 call = self._actors[number].call.remote(
-                    "read", order.reading, order.images, order.members, block, order.needs
+                    "read", order.reading, order.images, order.members, block, order.needs, order.sampling
                 )
                 flying[call] = (number, order, block)
                 waiting += 1

@@ -1,12 +1,14 @@
 """The named per-image arrays that can be read from a classifier, all from one forward pass."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
 from openal_ray.errors import ConfigError, unknown_name
+from openal_ray.models import monte_carlo
+from openal_ray.models.monte_carlo import NO_PASSES, Sampling
 
 SIGNALS = {
     "logits": "[n, C] the network's outputs",
@@ -14,7 +16,7 @@ SIGNALS = {
     "features": "[n, D] penultimate activations, what the last linear layer sees",
     "maps": "[n, …] the last feature maps (or tokens), before pooling",
     "stages": "[n, ΣC_i] the spatial mean of every stage's map, one after the other",
-}
+} | monte_carlo.SIGNALS
 WIDE = ("features", "maps", "stages")  # what read.half stores in float16
 
 
@@ -25,13 +27,24 @@ def check_names(names: Iterable[str]) -> None:
             raise ConfigError(unknown_name("signal", name, SIGNALS))
 
 
-def read(network: nn.Module, images: torch.Tensor, names: Iterable[str]) -> dict[str, torch.Tensor]:
+def read(
+    network: nn.Module, images: torch.Tensor, names: Iterable[str], sampling: Sampling = NO_PASSES
+) -> dict[str, torch.Tensor]:
     """The signals `names` of `images` [n, channels, H, W] (normalised), float32, from one pass.
 
-    network  in eval mode; for logits and probs it need only be callable, for the others it follows timm's contract
-    raises   ConfigError  if the network cannot give a signal
+    network   in eval mode; for logits and probs it need only be callable, for the others it follows timm's contract
+    sampling  the passes of the Monte Carlo signals among them
+    raises    ConfigError  if the network cannot give a signal
     """
     names = tuple(names)
+    sampled = [name for name in names if name in monte_carlo.SIGNALS]
+    found = monte_carlo.read(network, images, sampled, sampling) if sampled else {}
+    if plain := [name for name in names if name not in found]:
+        found |= _read_plain(network, images, plain)
+    return {name: found[name] for name in names}
+
+
+def _read_plain(network: nn.Module, images: torch.Tensor, names: Sequence[str]) -> dict[str, torch.Tensor]:
     signals: dict[str, torch.Tensor] = {}
     if set(names) <= {"logits", "probs"}:
         signals["logits"] = network(images)
@@ -49,7 +62,7 @@ def read(network: nn.Module, images: torch.Tensor, names: Iterable[str]) -> dict
     signals = {name: signal.float() for name, signal in signals.items()}
     if "probs" in names:
         signals["probs"] = signals["logits"].softmax(1)
-    return {name: signals[name] for name in names}
+    return signals
 
 
 def _backbone(network: nn.Module, stages: bool) -> Any:

@@ -32,23 +32,19 @@ def upper_bounds(rows: Sequence[Digits], centres: Sequence[Digits]) -> np.ndarra
     for low in range(0, frame.n_rows, _TILE):
         tile = slice(low, low + _TILE)
         parts = [slice(first, first + _TILE) for first in range(0, frame.n_centres, _TILE)]
-        minima = [frame.squared(frame.products(tile, part), 1 + frame.error, tile, part).amin(dim=1) for part in parts]
+        minima = [frame.squared(tile, part, 1 + frame.error).amin(dim=1) for part in parts]
         best[tile] = torch.stack(minima).amin(dim=0).cpu().numpy()
-    return frame.upper(best)
+    squared = (1 + frame.error) * (frame.row_squares + best)
+    return (np.maximum(squared, 0.0) + _UNDERFLOW) * frame.unit**2
 
 
-def nearest_pairs(
-    rows: Sequence[Digits], centres: Sequence[Digits], known: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Row and centre positions of every pair that may be a row's nearest and below its `known` [n] squared distance."""
+def close_pairs(rows: Sequence[Digits], centres: Sequence[Digits], limit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Row and centre positions of all pairs whose squared distance may be at most the row's `limit` [n]."""
     frame = _Frame(rows, centres)
-    products = frame.products(slice(None), slice(None))
-    best = frame.squared(products, 1 + frame.error).amin(dim=1).cpu().numpy()
-    limit = np.minimum(frame.upper(best), known) / frame.unit**2 + _UNDERFLOW
     shrunk = 1 - frame.error
-    limit = limit / shrunk - frame.row_squares
-    below = frame.squared(products, shrunk) <= frame.tensor(limit)[:, None]
-    return np.divmod(np.flatnonzero(below.cpu().numpy()), frame.n_centres)
+    highest = (limit / frame.unit**2 + _UNDERFLOW) / shrunk - frame.row_squares
+    close = frame.squared(slice(None), slice(None), shrunk) <= frame.tensor(highest)[:, None]
+    return np.divmod(np.flatnonzero(close.cpu().numpy()), frame.n_centres)
 
 
 class _Frame:
@@ -75,26 +71,17 @@ class _Frame:
         """float32, on the device of the digits."""
         return torch.from_numpy(values.astype(np.float32)).to(self._rows[0].first.device)
 
-    def products(self, rows: slice, centres: slice) -> torch.Tensor:
-        """float32 [n, m]: -2 <x, c>, but for the scale of each row."""
-        factors = zip(self._rows, self._centres, strict=True)
-        result = reduce(torch.Tensor.mul_, [inner_products(one[rows], other[centres]) for one, other in factors])
-        return result.mul_(self._centre_scale[centres])
-
-    def squared(
-        self, products: torch.Tensor, divisor: np.ndarray, rows: slice = slice(None), centres: slice = slice(None)
-    ) -> torch.Tensor:
+    def squared(self, rows: slice, centres: slice, divisor: np.ndarray) -> torch.Tensor:
         """float32 [n, m]: |c|² - 2 <x, c> / divisor, in unit².
 
-        Two operations, not one fused: that would round differently at the edge of a tile.
+        One operation at a time, none fused: that would round differently at the edge of a tile.
         """
-        scale = self.tensor(self._row_scale[rows] / divisor[rows])
-        return (products * scale[:, None]).add_(self._centre_squares[centres])
-
-    def upper(self, best: np.ndarray) -> np.ndarray:
-        """float64 [n] upper bounds on squared distances, from the least |c|² - 2 <x, c> / (1 + e) of each row."""
-        squared = (1 + self.error) * (self.row_squares + best)
-        return (np.maximum(squared, 0.0) + _UNDERFLOW) * self.unit**2
+        factors = zip(self._rows, self._centres, strict=True)
+        result = reduce(torch.Tensor.mul_, [inner_products(one[rows], other[centres]) for one, other in factors])
+        result *= self._centre_scale[centres]
+        result *= self.tensor(self._row_scale[rows] / divisor[rows])[:, None]
+        result += self._centre_squares[centres]
+        return result
 
 
 def _product(arrays: list[np.ndarray]) -> np.ndarray:

@@ -13,6 +13,7 @@ for thinning.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import fsum
 
 import numpy as np
@@ -84,8 +85,7 @@ class KMeansPPHalf:
         self._weights = np.full(len(self._rows), np.inf)
         numbers = self._rows.indices // BLOCK
         starts = np.flatnonzero(np.diff(numbers, prepend=-1))
-        ends = np.append(starts[1:], len(numbers))
-        self._blocks = [(int(numbers[start]), slice(start, end)) for start, end in zip(starts, ends, strict=True)]
+        self._blocks = [(int(numbers[a]), slice(a, b)) for a, b in pairwise([*starts.tolist(), len(numbers)])]
 
     def _encoded(self, rows: OuterRows) -> list[Digits]:
         return [encode(rows.left, device=self._device), encode(rows.right, device=self._device)]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from openal_ray.selection.bounds import nearest_pairs, upper_bounds
+from openal_ray.selection.bounds import close_pairs, upper_bounds
 from openal_ray.selection.digits import Digits, concatenated, encode
 from openal_ray.selection.halves import positions_of
 
@@ -150,7 +150,7 @@ class NearestCentre:
         self._bounded[stale] = len(self._centres)
 
     def _settle(self, positions: np.ndarray) -> None:
-        """Make the bounds of these rows exact."""
+        """Make the bounds of these rows exact; they know of all centres."""
         stale = positions[self._seen[positions] < len(self._centres)]
         stale = stale[np.argsort(self._seen[stale], kind="stable")]
         while len(stale):
@@ -158,15 +158,16 @@ class NearestCentre:
             step = min(_ROWS, 1 + _PRODUCTS // (len(self._centres) - seen))
             self._see(stale[:step], seen)
             stale = stale[step:]
-        self._seen[positions] = self._bounded[positions] = len(self._centres)
+        self._seen[positions] = len(self._centres)
         self._bound[positions] = self._exact[positions]
 
     def _see(self, positions: np.ndarray, seen: int) -> None:
         """Lower the exact distances of these rows by the centres from number `seen` on."""
         rows, centres, known = self._points[positions], self._centres[seen:], self._exact[positions]
-        row, centre = nearest_pairs([self._digits[positions]], [self._centre_digits[seen:]], known)
-        if len(row) > _MANY * len(rows):  # tight clusters far from each other: look closer before doing exact work
-            row, centre = nearest_pairs([self._encoded(rows, two=True)], [self._encoded(centres, two=True)], known)
+        row, centre = close_pairs([self._digits[positions]], [self._centre_digits[seen:]], self._bound[positions])
+        if len(row) > _MANY * len(rows):  # tight clusters far from each other
+            finer = [self._encoded(rows, two=True)], [self._encoded(centres, two=True)]
+            row, centre = close_pairs(*finer, np.minimum(known, upper_bounds(*finer)))
         step = max(1, _NUMBERS // rows.shape[1])
         for low in range(0, len(row), step):
             pair = slice(low, low + step)

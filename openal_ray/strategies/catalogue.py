@@ -8,6 +8,15 @@ from typing import Any
 from openal_ray.errors import ConfigError, unknown_name
 from openal_ray.models.backbones import user_function
 from openal_ray.strategies.diversity import badge, k_center
+from openal_ray.strategies.monte_carlo import (
+    bald,
+    mc_entropy,
+    mc_least_confidence,
+    mc_margin,
+    mc_ratio,
+    mean_std,
+    variation_ratio,
+)
 from openal_ray.strategies.random import random
 from openal_ray.strategies.strategy import Strategy
 from openal_ray.strategies.uncertainty import entropy, least_confidence, margin, ratio
@@ -53,6 +62,7 @@ class Entry:
 
 
 _SCORE_COST = "O(N·C) time, S·B candidates to the driver"
+_PASSES_COST = "T head passes, or T whole ones if dropout lies deeper; O(N·C) memory whatever T; S·B candidates"
 
 ENTRIES = (
     Entry(random, "reference", "–", "O(B); no forward pass", ("RandomSampling",)),
@@ -60,6 +70,18 @@ ENTRIES = (
     Entry(margin, "uncertainty", "Scheffer et al. 2001", _SCORE_COST, ("MarginSampling",)),
     Entry(ratio, "uncertainty", "Settles 2009", _SCORE_COST, ("RatioSampling",)),
     Entry(entropy, "uncertainty", "Settles 2009", _SCORE_COST, ("EntropySampling",)),
+    Entry(bald, "Monte Carlo", "Gal et al. 2017 (arXiv 1703.02910)", _PASSES_COST, ("BALD",)),
+    Entry(
+        mean_std, "Monte Carlo", "Kampffmeyer et al. 2016", _PASSES_COST, ("MeanSTD", "MeanSTDSampling")
+    ),
+    Entry(
+        variation_ratio, "Monte Carlo", "Gal et al. 2017 (arXiv 1703.02910)", _PASSES_COST,
+        ("VarRatio", "VarRatioSampling"),
+    ),
+    Entry(mc_entropy, "Monte Carlo", "Gal et al. 2017 (arXiv 1703.02910)", _PASSES_COST),
+    Entry(mc_least_confidence, "Monte Carlo", "Gal et al. 2017 (arXiv 1703.02910)", _PASSES_COST),
+    Entry(mc_margin, "Monte Carlo", "Gal et al. 2017 (arXiv 1703.02910)", _PASSES_COST),
+    Entry(mc_ratio, "Monte Carlo", "Gal et al. 2017 (arXiv 1703.02910)", _PASSES_COST),
     Entry(
         k_center, "diversity", "Sener & Savarese 2018 (arXiv 1708.00489)",
         "O(N·D·(L+B)) time at most, O(N·D) memory in the shards, O((L+B)·D) in the driver",

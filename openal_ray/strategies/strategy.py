@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from openal_ray.models.monte_carlo import Sampling
 from openal_ray.pool import Listed, Members, Pool
 from openal_ray.selection.halves import Picks
 from openal_ray.selection.k_center import KCenterHalf, pick_k_center
@@ -76,6 +77,7 @@ class Strategy:
     needs_labelled  signals of the labelled images
     score           signals to acquisition scores, on the shard; higher = more wanted
     pick            (view, budget, rng) to picks, on the driver, best first
+    passes          stochastic forward passes behind the Monte Carlo signals among the needs
     needs_start     False if it can choose the very first labels
     """
 
@@ -83,6 +85,7 @@ class Strategy:
     needs_labelled: tuple[str, ...] = ()
     score: Score | None = None
     pick: Callable[[View, int, np.random.Generator], Picks] = highest_scores
+    passes: int = 0
     needs_start: bool = True
 
 
@@ -115,7 +118,8 @@ def query(
     candidates = _candidates(pool, subset, budget, rng("subset"))
     report, begin = ReadReport(), time.perf_counter()
     if strategy.needs:
-        report = shards.read(UNLABELLED, "train", candidates, strategy.needs, progress)
+        sampling = Sampling(strategy.passes, int(rng("dropout").integers(2**62)))
+        report = shards.read(UNLABELLED, "train", candidates, strategy.needs, progress, sampling)
     if strategy.needs_labelled:
         shards.read(LABELLED, "train", Listed(pool.labelled), strategy.needs_labelled, progress)
     read_seconds = time.perf_counter() - begin

@@ -54,6 +54,8 @@ def kmeans_pp_law(left: np.ndarray, right: np.ndarray, k: int) -> dict[tuple[int
 def split(half: Any, n_shards: int, *arrays: np.ndarray, indices: np.ndarray | None = None) -> LocalHalves:
     """`half` over the rows of `arrays`, block b of the dataset indices on shard b % n_shards."""
     indices = np.arange(len(arrays[0])) if indices is None else indices
+    if n_shards == 1:
+        return LocalHalves([half(*arrays, indices)])
     owner = indices // BLOCK % n_shards
     return LocalHalves([half(*(array[owner == s] for array in arrays), indices[owner == s]) for s in range(n_shards)])
 

@@ -48,7 +48,7 @@ def p_value(left: np.ndarray, right: np.ndarray, k: int, runs: int, n_shards: in
         seen[tuple((picks.indices // (BLOCK // 2)).tolist())] += 1
     expected, observed = (np.array(list(table.values()), dtype=float) for table in (law, seen))
     expected *= runs
-    rare = expected < 5
+    rare = expected < 3
     expected, observed = (np.append(cells[~rare], cells[rare].sum()) for cells in (expected, observed))
     usable = expected > 0
     return float(stats.chisquare(observed[usable], expected[usable], sum_check=False).pvalue), int(usable.sum())
@@ -63,7 +63,7 @@ def test_the_joint_law_is_that_of_the_materialised_rows(n_shards: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("n_shards", [1, 3])
 def test_the_joint_law_in_a_thousand_cells(n_shards: int) -> None:
-    p, cells = p_value(*factors(14, 3, 6, seed=3), k=4, runs=50000, n_shards=n_shards)
+    p, cells = p_value(*factors(14, 3, 6, seed=3), k=4, runs=30000, n_shards=n_shards)
     assert p > 0.01 and cells > 1000
 
 
@@ -117,7 +117,7 @@ def test_a_seed_gives_the_same_picks_for_any_shards_and_kernel(make: Make, monke
 
     expected = picks(1)
     assert len(set(expected[0])) == 200
-    for n_shards in (2, 3, 5, 16):
+    for n_shards in (2, 3, 5, 30):  # of 20 blocks: some shards are empty
         assert picks(n_shards) == expected
     for int8 in (True, False):
         monkeypatch.setattr(digits, "_int8_is_faster", lambda int8=int8: int8)

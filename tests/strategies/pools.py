@@ -16,6 +16,7 @@ from openal_ray.strategies.strategy import Query, Strategy, query
 from openal_ray.workers import LocalShards, Shards
 
 N_CLASSES = 10
+LEARNER = Classifier(N_CLASSES, params={"drop_rate": 0.3})  # dropout, for the Monte Carlo strategies
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Case:
 
     @property
     def learner(self) -> Classifier:
-        return Classifier(N_CLASSES)
+        return LEARNER
 
     def shards(self, count: int = 1, batch_size: int = 256) -> LocalShards:
         settings = Settings(config.Read(batch_size=batch_size), (0.5,), (0.5,))
@@ -58,7 +59,7 @@ def digits(copies: int = 1, scale: float = 1.0, constant: bool = False, labelled
         pictures[:] = pictures[0]
     labels = np.tile(data.target, copies)
     torch.manual_seed(0)
-    network = Classifier(N_CLASSES).build((8, 8, 1))
+    network = LEARNER.build((8, 8, 1))
     weights = {key: value * scale if key.startswith("fc.") else value for key, value in network.state_dict().items()}
     first = np.arange(labelled) * 7
     return Case(ArrayImages(pictures), labels, weights, Pool(len(labels), first, labels[first]))

@@ -91,8 +91,8 @@ def test_same_query_in_reverse_order_of_blocks(name: str, many_blocks: Case) -> 
     forwards = many_blocks.ask(name, 30, shards).indices
     real_read = shards.read
 
-    def read_backwards(reading, images, members, needs, progress=lambda count: None):
-        return real_read(reading, images, Backwards(members.between(0, many_blocks.pool.size)), needs, progress)
+    def read_backwards(reading, images, members, *rest):
+        return real_read(reading, images, Backwards(members.between(0, many_blocks.pool.size)), *rest)
 
     shards.read = read_backwards
     np.testing.assert_array_equal(many_blocks.ask(name, 30, shards).indices, forwards)
@@ -121,7 +121,8 @@ def test_same_queries_in_a_fresh_process(case: Case) -> None:
 def test_another_seed_moves_only_what_is_drawn(name: str, case: Case) -> None:
     one = case.ask(name, 30, rng=lambda purpose: seeds.rng(1, 0, purpose)).indices
     two = case.ask(name, 30, rng=lambda purpose: seeds.rng(2, 0, purpose)).indices
-    assert np.array_equal(one, two) == (name not in ("random", "badge"))
+    draws = name in ("random", "badge") or catalogue.build(name).passes > 0
+    assert np.array_equal(one, two) == (not draws)
 
 
 @pytest.mark.parametrize("name", ALL)
