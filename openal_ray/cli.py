@@ -68,10 +68,14 @@ def run(configuration: Path, overrides: Sequence[str], as_json: bool, verbose: b
 
 @cli.command()
 @click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @json_option
 @verbose_option
-def resume(folder: Path, as_json: bool, verbose: bool) -> None:
-    """Go on with a run, or with all runs in a folder, as if they had never stopped."""
+def resume(folder: Path, overrides: Sequence[str], as_json: bool, verbose: bool) -> None:
+    """Go on with a run, or with all runs in a folder, as if they had never stopped.
+
+    Keys that say where the work runs may be set anew: cluster.address=auto, shards=8, train.mode=local.
+    """
     from openal_ray import runs
     from openal_ray.progress import ProgressLine
     from openal_ray.run_folder import runs_in
@@ -79,7 +83,7 @@ def resume(folder: Path, as_json: bool, verbose: bool) -> None:
     _logs(verbose)
     folders = runs_in(folder)
     with ProgressLine(err, len(folders)) as progress:
-        finished = runs.resume_all(folders, listener=progress)
+        finished = runs.resume_all(folders, overrides, listener=progress)
     _show([each.folder for each in finished], folder, as_json)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from openal_ray.config_problems import sentence
 from openal_ray.errors import ConfigError
@@ -17,6 +17,24 @@ from openal_ray.errors import ConfigError
 Precision = Literal["float32", "bfloat16", "float16"]
 Transform = str | Annotated[dict[str, dict[str, Any]], Field(min_length=1, max_length=1)]
 """A bare name, or one name with its arguments."""
+
+
+def absolute(path: str) -> str:
+    """A local path from the root on, since workers and later resumes start elsewhere; a URL stays as it is."""
+    return path if "://" in path else str(Path(path).expanduser().absolute())
+
+
+def _with_absolute_path(name: str) -> str:
+    """`name`, with the path in it made absolute: folder:PATH, manifest:FILE, or path.py:function."""
+    kind, colon, rest = name.partition(":")
+    if kind in ("folder", "manifest") and rest:
+        return f"{kind}:{absolute(rest)}"
+    path, colon, function = name.rpartition(":")
+    return f"{absolute(path)}:{function}" if colon and path.endswith(".py") else name
+
+
+Name = Annotated[str, AfterValidator(_with_absolute_path)]
+LocalPath = Annotated[Path, AfterValidator(lambda path: Path(absolute(str(path))))]
 
 
 class Section(BaseModel):
@@ -32,7 +50,7 @@ class Strategy(Section):
     """Which images to ask for. Every further key is a parameter of the strategy, checked against its signature."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
-    name: str
+    name: Name
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -42,8 +60,10 @@ class Strategy(Section):
 class Data(Section):
     """The data set and how its pictures become arrays."""
 
-    name: str = Field("digits", description="a name of `openal-ray datasets`, folder:PATH or manifest:FILE")
-    root: Path = Field(Path("~/.cache/openal_ray"), description="where data sets lie or are downloaded to")
+    name: Name = Field("digits", description="a name of `openal-ray datasets`, folder:PATH or manifest:FILE")
+    root: LocalPath = Field(
+        Path("~/.cache/openal_ray"), validate_default=True, description="where data sets lie or are downloaded to"
+    )
     download: bool = Field(True, description="fetch a missing data set where the network allows")
     params: dict[str, Any] = Field({}, description="parameters of the data set itself, such as imbalance and factor")
     image_size: int | None = Field(None, ge=4, description="pixels a side; the data set's own if not given")
@@ -59,9 +79,11 @@ class Data(Section):
 class Model(Section):
     """The classifier's network."""
 
-    name: str = Field("small_cnn", description="small_cnn, any timm name, or path.py:function of your own")
+    name: Name = Field("small_cnn", description="small_cnn, any timm name, or path.py:function of your own")
     pretrained: bool = Field(False, description="timm's published weights (needs the network once)")
-    checkpoint: Path | None = Field(None, description="start weights from a file (.pt, .pth or .safetensors)")
+    checkpoint: LocalPath | Literal["packaged"] | None = Field(
+        None, description="start weights from a file (.pt, .pth, .safetensors), or packaged"
+    )
     params: dict[str, Any] = Field({}, description="further arguments of the network, such as drop_rate")
 
 
@@ -110,7 +132,9 @@ class Train(Section):
     workers: int = Field(1, ge=1, description="data-parallel training processes")
     mode: Literal["auto", "local", "session", "per_round"] = Field("auto", description="how Ray Train is used")
     retries: int = Field(2, ge=0, description="restarts after a lost training worker")
-    cpus_per_worker: float = Field(1, gt=0)
+    cpus_per_worker: float = Field(
+        1, gt=0, description="also its threads, on which the last bits of the weights depend"
+    )
     gpus_per_worker: float = Field(0, ge=0)
 
 
@@ -131,7 +155,9 @@ class Cluster(Section):
     use: Literal["ray", "local"] = Field("ray", description="local: everything in this process, without Ray")
     address: str | None = Field(None, description="a running Ray cluster; not given: RAY_ADDRESS, else start one here")
     cpus: int | None = Field(None, ge=1, description="CPUs of a Ray started here; all of them if not given")
-    cpus_per_shard: float | None = Field(None, gt=0, description="not given: an equal part of what training leaves")
+    cpus_per_shard: float | None = Field(
+        None, gt=0, description="not given: an equal part, up to 1, of what training leaves"
+    )
     gpus_per_shard: float = Field(0, ge=0)
     wait_seconds: float = Field(120, ge=0, description="how long to wait for an autoscaler before refusing")
 
@@ -180,9 +206,24 @@ class Config(Section):
     @property
     def folder(self) -> Path:
         """The run folder."""
-        strategy = self.strategy.name if self.strategy else "supervised"
-        name = f"{self.data.name}-{strategy}-{self.seed}"
-        return self.out or Path("runs") / name.replace(":", "-").replace("/", "-")
+        return self.out or Path("runs") / _file_name(f"{_last_part(self.data.name)}-{self.label}")
+
+    @property
+    def label(self) -> str:
+        """Strategy, parameters and seed, as the name of a folder."""
+        if self.strategy is None:
+            return f"supervised-{self.seed}"
+        parameters = [f"{name}={value}" for name, value in self.strategy.parameters.items()]
+        return _file_name("-".join([_last_part(self.strategy.name), *parameters, str(self.seed)]))
+
+
+def _last_part(name: str) -> str:
+    """What follows the folders in folder:PATH, manifest:FILE and path.py:function; other names as they are."""
+    return name.rpartition("/")[2]
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^\w.=-]+", "-", text).strip("-")
 
 
 def parse(values: Mapping[str, Any]) -> Config:

@@ -68,9 +68,10 @@ class Silent:
     def round_done(self, row: dict[str, Any]) -> None: ...
 
 
-def check(config: Config, dataset: Dataset) -> Strategy | None:
+def check(config: Config, dataset: Dataset, begun: bool = False) -> Strategy | None:
     """Everything that can be refused before any work: strategy, model, training plan, start set.
 
+    begun    the start set is behind us: labels that came since are no reason to refuse it
     raises  ConfigError
     """
     backbones.check_name(config.model.name)
@@ -89,7 +90,8 @@ def check(config: Config, dataset: Dataset) -> Strategy | None:
     if config.budget.n_end > len(dataset.train):
         log.warning("budget.n_end=%d is more than the %d images there are: the run ends when all of them are labelled",
                     config.budget.n_end, len(dataset.train))  # fmt: skip
-    start_set.check(config.budget, len(dataset.classes), dataset.labels)
+    if not begun:
+        start_set.check(config.budget, len(dataset.classes), dataset.labels)
     if config.budget.start == "none" and strategy.needs_start:
         raise ConfigError(
             f"budget.start=none: {config.strategy.name} needs a start set to train on; "
@@ -115,11 +117,10 @@ class Experiment:
     ) -> None:
         self.config, self.dataset, self.workers, self.folder = config, dataset, workers, folder
         self.listener = listener or Silent()
-        self.strategy = check(config, dataset)
+        self.strategy = check(config, dataset, begun=bool(self.state.asked))
         self.oracle = DatasetOracle(dataset.labels)
-        folder.record.begin(dataset.name, len(dataset.train), dataset.classes)
-        self.validation = self._validation()
-        self.pool = self.state.pool(len(dataset.train), self.validation)
+        folder.record.begin(dataset.name, len(dataset.train), dataset.classes, self._draw_validation)
+        self.pool = self.state.pool()
         self._network_of = -1  # the round whose network the shards hold
         self._weights: Weights | None = None
         self._seconds: dict[str, float] = {}
@@ -133,10 +134,7 @@ class Experiment:
         """How many rounds the run will have, round 0 included, once the start set is known."""
         if self.strategy is None:
             return 1
-        budget = self.config.budget
-        bought = len(self.pool.labelled) + len(self.pool.rejected)
-        left = max(0, min(budget.n_end - bought, self.pool.unlabelled.count))
-        return self.state.round + 1 + -(-left // budget.n_query)
+        return len(self.state.answered) + -(-self._left_to_buy() // self.config.budget.n_query)
 
     def run(self) -> None:
         """Goes on from wherever the record ends until the budget is spent.
@@ -157,12 +155,12 @@ class Experiment:
                 break
         if not self.state.ending:
             self.folder.record.append({"kind": "finished"})
-        self.folder.drop_training()
+        self.folder.write_tables(self.dataset.classes)  # a full disk may have kept an earlier attempt from it
 
     def ask_start_set(self) -> None:
         """Round 0's query: the start set, or all images if there is no strategy."""
         rng = seeds.rng(self.config.seed, 0, "start set")
-        bad = self._undecodable(self.validation)
+        bad = self._undecodable(self.state.validation)
         while True:
             pool = self.pool.hold_out([index for index in bad if index not in self.pool.held_out])
             if self.strategy is None:
@@ -209,7 +207,7 @@ class Experiment:
         """Fits the classifier on the labelled images and measures it on the test images."""
         round = self.state.round
         begin = time.perf_counter()
-        self._train(round)
+        history = self._train(round)
         trained = time.perf_counter()
         measured = self._evaluate(round)
         seconds = {
@@ -226,22 +224,23 @@ class Experiment:
                 "kind": "evaluated",
                 "round": round,
                 "row": row,
-                "per_class": [asdict(entry) for entry in measured.per_class],
+                "per_class": measured.per_class_rows(),
+                "epochs": [asdict(epoch) for epoch in history],
             }
         )
+        if self.config.checkpoints == "last":
+            self.folder.drop_weights_before(round)
         self.folder.write_tables(self.dataset.classes)
         self.listener.round_done(row)
 
     def _commit(self, found: Query, round: int) -> None:
         """Appends the query, with its answers if they are at hand: both in one write."""
-        lines: list[dict[str, Any]] = []
-        if found.bad:
-            lines.append({"kind": "skipped", "indices": list(found.bad), "reasons": list(found.bad.values())})
         ids = self.dataset.train.ids(found.indices)
-        lines.append(
-            {"kind": "asked", "round": round, "indices": found.indices, "ids": ids, "scores": found.scores,
-             "seconds": self._seconds}
-        )  # fmt: skip
+        asked = {
+            "kind": "asked", "round": round, "indices": found.indices, "ids": ids, "scores": found.scores,
+            "seconds": self._seconds, "skipped": found.bad,
+        }  # fmt: skip
+        lines = [asked]
         try:
             lines.append({"kind": "answered", "round": round, "answers": self.oracle.answer(found.indices)})
         except AnswersPending:
@@ -250,28 +249,31 @@ class Experiment:
         self._answered()
 
     def _answered(self) -> None:
-        self.pool = self.state.pool(len(self.dataset.train), self.validation)
+        self.pool = self.state.pool()
 
     def _next_budget(self) -> int:
         """Images to ask next: n_query, cut to reach n_end exactly, and to what is unlabelled."""
         if self.strategy is None:
             return 0
-        budget = self.config.budget
-        bought = len(self.pool.labelled) + len(self.pool.rejected)
-        return max(0, min(budget.n_query, budget.n_end - bought, self.pool.unlabelled.count))
+        return min(self.config.budget.n_query, self._left_to_buy())
 
-    def _train(self, round: int) -> None:
+    def _left_to_buy(self) -> int:
+        bought = len(self.pool.labelled) + len(self.pool.rejected)
+        return max(0, min(self.config.budget.n_end - bought, self.pool.unlabelled.count))
+
+    def _train(self, round: int) -> tuple[Epoch, ...]:
         job = self._job(round)
         self.listener.phase("train", round, self.config.train.epochs)
         trained = self.workers.fit(job, self.listener.epoch)
-        self.folder.save_weights(round, trained.weights, self.config.checkpoints)
+        self.folder.save_weights(round, trained.weights)
         self._hold(round, trained.weights)
+        return trained.history
 
     def _job(self, round: int) -> Job:
         """Round `round`'s training, complete: the same on every machine, before and after a crash."""
         config, data = self.config, self.dataset
         start = self._weights_of(round - 1) if config.train.continue_ and round > 0 else None
-        validation = self.validation[~np.isin(self.validation, list(self.state.skipped))]
+        validation = np.setdiff1d(self.state.validation, self.state.skipped)
         return Job(
             name=f"round {round}", learner=self._learner(), indices=self.pool.labelled, targets=self.pool.classes,
             plan=config.train, mean=data.mean, std=data.std,
@@ -307,8 +309,8 @@ class Experiment:
             self._hold(round, self._weights_of(round))
 
     def _hold(self, round: int, weights: Weights) -> None:
-        # Class weights matter to training alone; without them the learner is the same in every round.
-        self.workers.shards.load(replace(self._learner(), class_weights=()), weights)
+        # What matters to training alone is left out: so the learner is the same in every round.
+        self.workers.shards.load(replace(self._learner(), class_weights=(), checkpoint=None), weights)
         self._network_of, self._weights = round, weights
 
     def _weights_of(self, round: int) -> Weights:
@@ -323,7 +325,7 @@ class Experiment:
         log.warning("the weights of round %d are missing and are trained again", round)
         return self.workers.fit(self._job(round), self.listener.epoch).weights
 
-    def _validation(self) -> np.ndarray:
+    def _draw_validation(self) -> np.ndarray:
         """The validation split: what the data set marks, or a share drawn once from the labelled train images."""
         marked, share = self.dataset.validation, self.config.data.validation
         if len(marked) or not share:

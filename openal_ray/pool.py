@@ -45,6 +45,10 @@ class Members(Protocol):
         """`count` of its indices, uniform without replacement, in random order; ValueError if it has fewer."""
         ...
 
+    def without(self, indices: np.ndarray) -> "Members":
+        """The members but for `indices`."""
+        ...
+
 
 class Listed:
     """Members given one by one: a labelled set, a random candidate subset, a validation split."""
@@ -63,6 +67,9 @@ class Listed:
     def draw(self, count: int, rng: np.random.Generator) -> np.ndarray:
         _check_count(count, self.count)
         return rng.choice(self.indices, size=count, replace=False)
+
+    def without(self, indices: np.ndarray) -> "Listed":
+        return Listed(np.setdiff1d(self.indices, indices))
 
 
 class AllBut:
@@ -88,6 +95,9 @@ class AllBut:
         # The r-th free index is r plus the taken ones before it; taken[j] - j counts the free ones before taken[j].
         free_before = self.taken - np.arange(len(self.taken))
         return ranks + np.searchsorted(free_before, ranks, side="right")
+
+    def without(self, indices: np.ndarray) -> "AllBut":
+        return AllBut(self.size, np.union1d(self.taken, indices))
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,21 +1,20 @@
 """rounds.jsonl: the append-only account of an experiment, from which the pool and every table are derived.
 
 One JSON object a line. The first is
-  begin      the data set's name, number of train images and classes
+  begin      the data set's name, number of train images and classes, and the validation split
 then, in this order for each round,
-  asked      the query: indices, ids, scores, seconds; round 0 is the start set
+  asked      the query: indices, ids, scores, seconds; round 0 is the start set; and `skipped`, the images that were
+             found to be undecodable on the way and left the experiment: index to reason
   answered   the oracle's answers to it, -1 for out-of-distribution (in one write with `asked` if they are at hand)
-  evaluated  metrics on the test images, per-class table, training history, seconds
+  evaluated  metrics on the test images and seconds, per-class table, training epochs
   finished   the last line of a run whose budget is spent
-and, at any place,
-  skipped    images that cannot be decoded and left the experiment, with the reasons
 """
 
 import json
 import logging
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -36,7 +35,6 @@ class State:
 
     begin                       the first line; empty before it
     asked, answered, evaluated  the lines of each kind, by round
-    skipped                     dataset index to reason
     ending                      the line `finished`; empty before it
     """
 
@@ -44,7 +42,6 @@ class State:
     asked: dict[int, Line] = field(default_factory=dict)
     answered: dict[int, Line] = field(default_factory=dict)
     evaluated: dict[int, Line] = field(default_factory=dict)
-    skipped: dict[int, str] = field(default_factory=dict)
     ending: Line = field(default_factory=dict)
 
     @property
@@ -62,10 +59,20 @@ class State:
         """True if the last round is complete, so that the next query may be chosen."""
         return self.round in self.evaluated
 
-    def pool(self, size: int, held_out: np.ndarray) -> Pool:
-        """The pool after all answers; `held_out` is the validation split."""
-        skipped = np.setdiff1d(np.array(list(self.skipped), dtype=np.int64), held_out)
-        pool = Pool(size, held_out=held_out).hold_out(skipped)
+    @property
+    def skipped(self) -> np.ndarray:
+        """Indices of the images that cannot be decoded and left the experiment, ascending."""
+        found = {int(index) for line in self.asked.values() for index in line.get("skipped", {})}
+        return np.array(sorted(found), dtype=np.int64)
+
+    @property
+    def validation(self) -> np.ndarray:
+        """Indices of the validation split, as it was when the run began."""
+        return np.array(self.begin.get("validation", []), dtype=np.int64)
+
+    def pool(self) -> Pool:
+        """The pool after all answers, without the validation split and the skipped images."""
+        pool = Pool(self.begin["images"], held_out=np.union1d(self.validation, self.skipped))
         for number, answer in sorted(self.answered.items()):
             pool = pool.annotate(self.asked[number]["indices"], answer["answers"])
         return pool
@@ -80,12 +87,17 @@ class Record:
         if path.exists():
             self._replay(repair=not read_only)
 
-    def begin(self, data: str, images: int, classes: Sequence[str]) -> None:
-        """Writes the first line, or checks that the data set is still the one that the run began with."""
+    def begin(
+        self, data: str, images: int, classes: Sequence[str], validation: Callable[[], Iterable[int]] = tuple
+    ) -> None:
+        """Writes the first line, or checks that the data set is still the one that the run began with.
+
+        validation  draws the split; called only then, since its candidates may have changed by the next start
+        """
         now = {"kind": "begin", "data": data, "images": images, "classes": list(classes)}
         then = self.state.begin
         if not then:
-            self.append(now)
+            self.append(now | {"validation": validation()})
             return
         for key, value in now.items():
             if value != then.get(key):
@@ -139,8 +151,6 @@ def _after(state: State, line: Line) -> State:
         return replace(state, begin=line)
     if kind == "finished":
         return replace(state, ending=line)
-    if kind == "skipped":
-        return replace(state, skipped={**state.skipped, **dict(zip(line["indices"], line["reasons"], strict=True))})
     if kind not in ("asked", "answered", "evaluated"):
         raise ValueError(f"unknown kind {kind!r}")
     if kind == "answered":

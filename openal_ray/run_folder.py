@@ -12,7 +12,6 @@ import io
 import json
 import os
 import platform
-import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -28,6 +27,7 @@ from openal_ray.errors import ConfigError, RunError
 from openal_ray.pool import OUT_OF_DISTRIBUTION
 from openal_ray.record import Record, State, labels, selections
 
+LOCK_SECONDS = 1  # `status` looks at the lock for a moment
 PACKAGES = ("openal-ray", "ray", "torch", "torchvision", "timm", "numpy", "scikit-learn")
 Weights = dict[str, torch.Tensor]
 
@@ -40,7 +40,7 @@ class RunFolder:
         self._lock = FileLock(path / ".lock")
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire(blocking=False)
+            self._lock.acquire(timeout=LOCK_SECONDS)
         except Timeout:
             raise RunError(f"{path}: another openal-ray process works in this folder; wait for it or stop it") from None
         except OSError as error:
@@ -81,6 +81,12 @@ class RunFolder:
     def close(self) -> None:
         self._lock.release()
 
+    def discard(self) -> None:
+        """Removes the folder's files if no work has been recorded yet, so that the same command can be tried again."""
+        if not self.record.state.asked:
+            for name in ("config.yaml", "environment.json", "rounds.jsonl"):
+                (self.path / name).unlink(missing_ok=True)
+
     def write(self, name: str, text: str) -> None:
         """Writes a file whole: a reader never sees half of it."""
         temporary = self.path / f".{name}.tmp"
@@ -106,8 +112,8 @@ class RunFolder:
         named = ((*row, classes[label] if label >= 0 else "") for *row, label in labels(state))
         self.write("labels.csv", _csv(["round", "index", "id", "class"], named))
 
-    def save_weights(self, round: int, weights: Weights, keep: str) -> None:
-        """Stores a round's weights; with keep="last" older ones are removed afterwards."""
+    def save_weights(self, round: int, weights: Weights) -> None:
+        """Stores a round's weights."""
         folder = self.path / "checkpoints"
         try:
             folder.mkdir(exist_ok=True)
@@ -116,10 +122,12 @@ class RunFolder:
         except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
             (folder / "incomplete.pt").unlink(missing_ok=True)
             raise RunError(f"{folder}: weights cannot be written ({error}); make room and resume") from None
-        if keep == "last":
-            for old in folder.glob("round-*.pt"):
-                if old != self._weights(round):
-                    old.unlink()
+
+    def drop_weights_before(self, round: int) -> None:
+        """Removes the weights of earlier rounds, which a resume may need until this round is in the record."""
+        for old in (self.path / "checkpoints").glob("round-*.pt"):
+            if int(old.stem.removeprefix("round-")) < round:
+                old.unlink()
 
     def load_weights(self, round: int) -> Weights | None:
         """A round's weights, or None if they are not there (they can be trained again); RunError for a damaged file."""
@@ -132,10 +140,6 @@ class RunFolder:
             problem = str(error).partition("\n")[0]
             raise RunError(f"{path}: damaged weights ({problem}); delete the file and `openal-ray resume`") from None
         return weights
-
-    def drop_training(self) -> None:
-        """Removes what Ray Train kept inside trainings, once the run is complete."""
-        shutil.rmtree(self.path / "training", ignore_errors=True)
 
     def _weights(self, round: int) -> Path:
         return self.path / "checkpoints" / f"round-{round:03d}.pt"

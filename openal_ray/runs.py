@@ -15,7 +15,9 @@ from openal_ray import config
 from openal_ray.config import Config
 from openal_ray.data import catalogue
 from openal_ray.data.dataset import Dataset
+from openal_ray.errors import ConfigError, TrainingError, UserError
 from openal_ray.experiment import Experiment, Listener, Silent, check
+from openal_ray.pool import AnswersPending
 from openal_ray.reports.html import write_report
 from openal_ray.reports.trackers import NoTracker, Tracker, WandbTracker
 from openal_ray.run_folder import RunFolder
@@ -24,6 +26,10 @@ from openal_ray.workers import LocalWorkers, Workers
 
 log = logging.getLogger(__name__)
 GIB = 2**30
+WHERE = (
+    "cluster.", "shards=", "read.keep=", "train.mode=", "train.retries=", "train.gpus_per_worker=", "tracking.",
+)  # fmt: skip
+"""Keys that say where a run works, not what comes out."""
 
 
 @dataclass(frozen=True)
@@ -50,52 +56,68 @@ def run(
     return run_all([as_config(configuration, overrides)], dataset, listener)[0]
 
 
-def resume(folder: Path | str, dataset: Dataset | None = None, listener: Listener | None = None) -> Run:
-    """Goes on with a run as if it had never stopped; a finished run is left as it is."""
-    return resume_all([Path(folder)], dataset, listener)[0]
+def resume(
+    folder: Path | str, *overrides: str, dataset: Dataset | None = None, listener: Listener | None = None
+) -> Run:
+    """Goes on with a run as if it had never stopped; a finished run is left as it is.
+
+    overrides  keys that say where the work runs, such as "cluster.address=auto"; no other may change now
+    """
+    return resume_all([Path(folder)], overrides, dataset, listener)[0]
 
 
-def resume_all(folders: Sequence[Path], dataset: Dataset | None = None, listener: Listener | None = None) -> list[Run]:
+def resume_all(
+    folders: Sequence[Path],
+    overrides: Sequence[str] = (),
+    dataset: Dataset | None = None,
+    listener: Listener | None = None,
+) -> list[Run]:
     """Goes on with several runs, one after the other."""
+    for override in overrides:
+        if not override.startswith(WHERE):
+            raise ConfigError(
+                f"{override}: a resumed run keeps what decides its results; only these keys may change: "
+                f"{', '.join(key.rstrip('.=') for key in WHERE)}. Begin a new run for anything else."
+            )
     with ExitStack() as held:
         opened = []
         for path in folders:
             folder, configuration = RunFolder.open(path)
             held.callback(folder.close)
-            opened.append((folder, configuration))
-        return _finish(opened, dataset, listener or Silent())
+            opened.append((folder, as_config(configuration, overrides)))
+        return _finish(opened, _Datasets(dataset), listener or Silent())
 
 
 def run_all(
     configurations: Sequence[Config], dataset: Dataset | None = None, listener: Listener | None = None
 ) -> list[Run]:
     """Runs experiments one after the other; those that differ in strategy, seed or budget alone share their workers."""
-    loaded = dataset or load_dataset(configurations[0])
+    datasets = _Datasets(dataset)
     for configuration in configurations:
-        check(configuration, loaded if _same_data(configuration, configurations[0]) else load_dataset(configuration))
+        check(configuration, datasets.of(configuration))
     with ExitStack() as held:
         opened = []
         for configuration in configurations:
             opened.append((RunFolder.create(configuration), configuration))
             held.callback(opened[-1][0].close)
-        return _finish(opened, dataset, listener or Silent())
+            held.callback(opened[-1][0].discard)
+        return _finish(opened, datasets, listener or Silent())
 
 
 def expand(values: Mapping[str, Any]) -> list[Config]:
     """One configuration for each strategy and seed, where these keys hold a list, or names separated by commas.
 
-    Several runs go to folders STRATEGY-SEED inside `out`.
+    Several runs go to folders of their own inside `out`, named after strategy, parameters and seed.
     """
     strategies, seeds = _listed(values.get("strategy")), _listed(values.get("seed", 0))
-    if len(strategies) * len(seeds) == 1:
-        return [config.parse({**values, "strategy": strategies[0], "seed": seeds[0]})]
-    whole = config.parse({**values, "strategy": None, "seed": 0}).folder
-    found = []
-    for strategy, seed in itertools.product(strategies, seeds):
-        one = config.parse({**values, "strategy": strategy, "seed": seed})
-        name = one.strategy.name.replace("/", "-").replace(":", "-") if one.strategy else "supervised"
-        found.append(one.model_copy(update={"out": whole / f"{name}-{seed}"}))
-    return found
+    found = [
+        config.parse({**values, "strategy": strategy, "seed": seed})
+        for strategy, seed in itertools.product(strategies, seeds)
+    ]
+    if len(found) == 1:
+        return found
+    whole = found[0].out or Path("runs") / "compared"
+    return [one.model_copy(update={"out": whole / one.label}) for one in found]
 
 
 def common_folder(configurations: Sequence[Config]) -> Path:
@@ -128,26 +150,52 @@ def load_dataset(configuration: Config) -> Dataset:
     )  # fmt: skip
 
 
-def _finish(runs: Sequence[tuple[RunFolder, Config]], dataset: Dataset | None, listener: Listener) -> list[Run]:
-    results: list[Run] = []
-    for group in _groups(runs):
-        data = dataset or load_dataset(group[0][1])
+class _Datasets:
+    """Data sets by configuration, each loaded once; or the one that the caller gave."""
+
+    def __init__(self, given: Dataset | None) -> None:
+        self._given = given
+        self._loaded: dict[str, Dataset] = {}
+
+    def of(self, configuration: Config) -> Dataset:
+        key = configuration.data.model_dump_json()
+        if self._given is None and key not in self._loaded:
+            self._loaded[key] = load_dataset(configuration)
+        return self._given or self._loaded[key]
+
+
+def _finish(runs: Sequence[tuple[RunFolder, Config]], datasets: _Datasets, listener: Listener) -> list[Run]:
+    """Finishes the runs that are not; one that waits for people or fails does not keep the others from their end."""
+    problems: list[UserError] = []
+    for group in _groups([run for run in runs if not run[0].record.state.ending]):
+        data = datasets.of(group[0][1])
         with workers_for(group[0][1], data, group[0][0].path) as workers:
-            results += [_one(folder, configuration, data, workers, listener) for folder, configuration in group]
-    return results
+            for folder, configuration in group:
+                try:
+                    _one(folder, configuration, data, workers, listener)
+                except (AnswersPending, TrainingError) as problem:
+                    problems.append(problem)
+    if problems:
+        raise problems[0]
+    return [_result(folder) for folder, _ in runs]
 
 
-def _one(folder: RunFolder, configuration: Config, dataset: Dataset, workers: Workers, listener: Listener) -> Run:
+def _one(folder: RunFolder, configuration: Config, dataset: Dataset, workers: Workers, listener: Listener) -> None:
     tracking = configuration.tracking
     tracker: Tracker = WandbTracker(tracking.project, tracking.entity) if tracking.wandb else NoTracker()
     tracker.start(configuration.model_dump(mode="json", by_alias=True), folder.path.name, folder.path)
-    tracked = _Tracked(listener, tracker)
     try:
-        Experiment(configuration, dataset, workers, folder, tracked).run()
-    finally:
-        tracker.finish()
+        Experiment(configuration, dataset, workers, folder, _Tracked(listener, tracker)).run()
+    except AnswersPending:
         if folder.record.state.evaluated:
             write_report([folder.path], folder.path / "report.html")
+        raise
+    finally:
+        tracker.finish()
+    write_report([folder.path], folder.path / "report.html")
+
+
+def _result(folder: RunFolder) -> Run:
     return Run(folder.path, [line["row"] for _, line in sorted(folder.record.state.evaluated.items())])
 
 
@@ -193,7 +241,3 @@ def _groups(runs: Sequence[tuple[RunFolder, Config]]) -> list[list[tuple[RunFold
         own = {"strategy", "seed", "out", "budget", "tracking", "checkpoints"}
         groups.setdefault(configuration.model_dump_json(exclude=own), []).append((folder, configuration))
     return list(groups.values())
-
-
-def _same_data(one: Config, other: Config) -> bool:
-    return one.data == other.data

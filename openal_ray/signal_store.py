@@ -42,14 +42,15 @@ class SignalStore:
         self._joined: dict[str, Reading] = {}
 
     def add(self, reading: str, block: int, part: Reading) -> None:
-        """Keeps one block's signals; a block that was read before is replaced."""
+        """Keeps one block's signals, as yet unread under this name."""
         self._blocks.setdefault(reading, {})[block] = self._join([part])
 
     def get(self, reading: str) -> Reading | None:
         """The whole reading, ascending by index; None if there is none."""
         blocks = self._blocks.pop(reading, None)
         if blocks:
-            parts = [blocks.pop(number) for number in sorted(blocks)]
+            known = [self._joined.pop(reading)] if reading in self._joined else []
+            parts = sorted([*known, *blocks.values()], key=lambda part: part.indices[:1].tolist())
             self._joined[reading] = parts[0] if len(parts) == 1 else self._join(parts)
         return self._joined.get(reading)
 

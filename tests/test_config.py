@@ -112,7 +112,7 @@ def test_what_makes_sense_is_accepted(values: dict[str, Any]) -> None:
         ({}, "runs/digits-supervised-0"),
         ({"strategy": "badge", "seed": 3, "data": {"name": "cifar10"}}, "runs/cifar10-badge-3"),
         ({"strategy": "./my/rules.py:mine", "data": {"name": "folder:/my/pictures"}},
-         "runs/folder--my-pictures-.-my-rules.py-mine-0"),
+         "runs/pictures-rules.py-mine-0"),
         ({"out": "elsewhere/here"}, "elsewhere/here"),
     ],
 )  # fmt: skip

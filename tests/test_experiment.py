@@ -14,6 +14,8 @@ from openal_ray.data.images import ArrayImages
 from openal_ray.errors import BadImages, ConfigError, RunError
 from openal_ray.experiment import Experiment, check
 from openal_ray.pool import AnswersPending, DatasetOracle
+from openal_ray.run_folder import RunFolder
+from openal_ray.strategies.catalogue import ENTRIES
 from tests.experiments import experiment, small
 
 
@@ -64,14 +66,23 @@ class Stop(Exception):
     """Stands for a crash."""
 
 
-@pytest.mark.parametrize("step", ["ask_start_set", "ask", "_train", "_evaluate", "_hold"])
-@pytest.mark.parametrize("when", [1, 2])
+STEPS = [("ask_start_set", 1), *[(step, when) for step in ("ask", "_train", "_evaluate", "_hold") for when in (1, 2)]]
+
+
+@pytest.fixture(scope="module")
+def continued(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run whose rounds start from the weights of the round before."""
+    return finish(experiment(small(tmp_path_factory.mktemp("runs") / "continued", "train.continue=true")))
+
+
+@pytest.mark.parametrize(("step", "when"), STEPS)
+@pytest.mark.parametrize("kind", ["finished", "continued"])
 def test_a_stop_anywhere_changes_no_selection(
-    step: str, when: int, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, step: str, when: int, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if step == "ask_start_set" and when == 2:
-        return  # it happens once
-    configuration, calls, real = small(tmp_path / "run"), [], getattr(Experiment, step)
+    finished: Path = request.getfixturevalue(kind)
+    configuration = small(tmp_path / "run", f"train.continue={str(kind == 'continued').lower()}")
+    calls, real = [], getattr(Experiment, step)
 
     def stop(self, *arguments):
         calls.append(step)
@@ -170,10 +181,10 @@ def test_a_budget_beyond_the_pool_ends_with_the_pool(tmp_path: Path, caplog: pyt
 def test_validation_images_are_never_asked_nor_trained_on(tmp_path: Path) -> None:
     configuration = small(tmp_path / "run", "data.validation=0.2", "train.weights=best", "budget.n_end=35")
     running = experiment(configuration)
-    assert len(running.validation) == round(0.2 * 1397)
+    assert len(running.state.validation) == round(0.2 * 1397)
     folder = finish(running)
     asked = {int(row["index"]) for row in rows(folder, "selections.csv")}
-    assert not asked & set(running.validation.tolist())
+    assert not asked & set(running.state.validation.tolist())
 
 
 def test_continuing_starts_from_the_last_round(tmp_path: Path) -> None:
@@ -237,8 +248,8 @@ def test_bad_images_can_be_skipped(tmp_path: Path) -> None:
     folder = finish(running)
     asked = {int(row["index"]) for row in rows(folder, "selections.csv")}
     assert len(asked) == 50 and not asked & bad
-    skipped = [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines() if '"skipped"' in line]
-    assert {index for line in skipped for index in line["indices"]} == bad
+    lines = [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
+    assert {int(index) for line in lines for index in line.get("skipped", {})} == bad
 
 
 def test_people_are_waited_for_and_their_answers_taken_up(tmp_path: Path) -> None:
@@ -256,6 +267,67 @@ def test_people_are_waited_for_and_their_answers_taken_up(tmp_path: Path) -> Non
     labels[waiting] = known.labels[waiting]
     finish(experiment(configuration, replace(known, labels=labels)))
     assert [row["labelled"] for row in rows(tmp_path / "run")] == ["40", "50"]
+
+
+def test_a_validation_split_stays_what_it_was_while_people_label(tmp_path: Path) -> None:
+    configuration = small(tmp_path / "run", "budget.start=given", "train.epochs=1", "data.validation=0.2")
+    known = runs.load_dataset(configuration)
+    labels = known.labels.copy()
+    labels[60:] = -1
+    first = experiment(configuration, replace(known, labels=labels))
+    split = first.state.validation.tolist()
+    with pytest.raises(AnswersPending):
+        finish(first)
+    assert len(split) == 12 and max(split) < 60
+    again = experiment(configuration, known)
+    assert again.state.validation.tolist() == split
+    finish(again)
+
+
+def test_a_strategy_that_reads_nothing_skips_bad_images_too(tmp_path: Path) -> None:
+    configuration = small(tmp_path / "run", "data.bad_images=skip", "strategy=random", "train.epochs=1")
+    dataset = with_holes(configuration, set(range(0, 1397, 2)))
+    running = experiment(configuration, dataset)
+    for shard in running.workers.shards.shards:
+        shard.settings = replace(shard.settings, skip_bad_images=True)
+    asked = [int(row["index"]) for row in rows(finish(running), "selections.csv")]
+    assert len(set(asked)) == 50 and all(index % 2 for index in asked)
+
+
+def test_tables_that_a_full_disk_kept_back_are_written_on_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configuration = small(tmp_path / "run", "strategy=random", "train.epochs=1")
+    real, calls = RunFolder.write_tables, []
+
+    def full(self, classes):
+        calls.append(1)
+        if len(calls) == 3:
+            raise RunError("no room")
+        real(self, classes)
+
+    monkeypatch.setattr(RunFolder, "write_tables", full)
+    with pytest.raises(RunError, match="no room"):
+        finish(experiment(configuration))
+    assert len(rows(tmp_path / "run")) == 2
+    finish(experiment(configuration))
+    assert len(rows(tmp_path / "run")) == 3
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in ENTRIES])
+def test_no_strategy_sees_the_labels_of_images_that_it_did_not_ask(name: str, tmp_path: Path) -> None:
+    """Two whole experiments whose data sets differ in every label that was never asked for, and in nothing else."""
+    (tmp_path / "start.txt").write_text("\n".join(map(str, range(0, 1000, 50))))
+    options = [
+        f"strategy={name}", f"budget.start={tmp_path / 'start.txt'}", "train.epochs=1", "model.params.drop_rate=0.2"
+    ]  # fmt: skip
+    one, two = small(tmp_path / "one", *options), small(tmp_path / "two", *options)
+    known = runs.load_dataset(one)
+    asked = [int(row["index"]) for row in rows(finish(experiment(one, known)), "selections.csv")]
+    scrambled = (known.labels + 3) % 10
+    scrambled[asked] = known.labels[asked]
+    again = rows(finish(experiment(two, replace(known, labels=scrambled))), "selections.csv")
+    assert [int(row["index"]) for row in again] == asked
 
 
 def test_another_data_set_is_refused_on_resume(finished: Path) -> None:

@@ -29,13 +29,12 @@ def answered(number: int, *answers: int) -> dict[str, Any]:
 
 
 def two_rounds(path: Path) -> Record:
-    """Round 0 labels 3 and 1, round 1 labels 4 and rejects 0; image 5 cannot be decoded."""
+    """Round 0 labels 3 and 1, round 1 labels 4 and rejects 0; 5 and 6 are for validation, 2 and 5 cannot be decoded."""
     record = Record(path)
-    record.begin("pets", 8, CLASSES)
+    record.begin("pets", 8, CLASSES, lambda: np.array([5, 6]))
     record.append(asked(0, 3, 1), answered(0, 1, 0))
     record.append({"kind": "evaluated", "round": 0, "row": {"accuracy": 0.5}, "per_class": []})
-    skipped = {"kind": "skipped", "indices": [5], "reasons": ["5.png: cut off"]}
-    record.append(skipped, asked(1, 4, 0), answered(1, 0, -1))
+    record.append(asked(1, 4, 0) | {"skipped": {2: "2.png: cut off", 5: "5.png: cut off"}}, answered(1, 0, -1))
     return record
 
 
@@ -46,13 +45,12 @@ def path(tmp_path: Path) -> Path:
 
 def test_the_pool_is_the_sum_of_all_answers(path: Path) -> None:
     state = two_rounds(path).state
-    pool = state.pool(8, held_out=np.array([5, 6]))
+    pool = state.pool()
     assert pool.labelled.tolist() == [3, 1, 4]
     assert pool.classes.tolist() == [1, 0, 0]
     assert pool.rejected.tolist() == [0]
-    assert pool.held_out.tolist() == [5, 6]  # 5 is held out already and skipped besides
-    assert pool.unlabelled.between(0, 8).tolist() == [2, 7]
-    assert state.pool(8, held_out=np.array([6])).held_out.tolist() == [6, 5]
+    assert pool.held_out.tolist() == [2, 5, 6]
+    assert pool.unlabelled.between(0, 8).tolist() == [7]
 
 
 def test_where_a_run_stands(path: Path) -> None:
@@ -74,7 +72,8 @@ def test_a_replay_gives_the_same_state(path: Path) -> None:
     record = two_rounds(path)
     again = Record(path)
     assert again.state == record.state
-    assert again.state.skipped == {5: "5.png: cut off"}
+    assert again.state.skipped.tolist() == [2, 5]
+    assert again.state.validation.tolist() == [5, 6]
     again.append(asked(2, 2))
     assert Record(path).state.round == 2
 
@@ -151,8 +150,8 @@ def test_a_write_that_was_cut_between_query_and_answers_leaves_the_query_pending
     two_rounds(path)
     path.write_bytes(path.read_bytes()[:-5])
     state = Record(path).state
-    assert state.pending == asked(1, 4, 0)
-    assert state.pool(8, np.empty(0, np.int64)).labelled.tolist() == [3, 1]
+    assert state.pending is not None and state.pending["indices"] == [4, 0]
+    assert state.pool().labelled.tolist() == [3, 1]
 
 
 DAMAGE = {

@@ -140,7 +140,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(folder: RunFolder) -> None:
 
 def test_weights_come_back_as_they_were(folder: RunFolder) -> None:
     assert folder.load_weights(0) is None
-    folder.save_weights(0, WEIGHTS, keep="last")
+    folder.save_weights(0, WEIGHTS)
     found = folder.load_weights(0)
     assert found is not None and found.keys() == WEIGHTS.keys()
     assert all(torch.equal(found[name], WEIGHTS[name]) for name in WEIGHTS)
@@ -149,16 +149,18 @@ def test_weights_come_back_as_they_were(folder: RunFolder) -> None:
 @pytest.mark.parametrize(("keep", "kept"), [("last", [2]), ("all", [0, 1, 2])])
 def test_which_weights_stay(folder: RunFolder, keep: str, kept: list[int]) -> None:
     for round in range(3):
-        folder.save_weights(round, {"bias": torch.tensor([float(round)])}, keep)
+        folder.save_weights(round, {"bias": torch.tensor([float(round)])})
+    if keep == "last":
+        folder.drop_weights_before(2)
     assert [round for round in range(4) if folder.load_weights(round) is not None] == kept
     newest = folder.load_weights(2)
     assert newest is not None and newest["bias"].item() == 2.0
 
 
 def test_weights_that_find_no_room_cost_no_older_ones(folder: RunFolder) -> None:
-    folder.save_weights(0, WEIGHTS, keep="last")
+    folder.save_weights(0, WEIGHTS)
     with full_beyond(20_000), pytest.raises(RunError, match="checkpoints: weights cannot be written .*; make room and"):
-        folder.save_weights(1, {"large": torch.zeros(100_000)}, keep="last")
+        folder.save_weights(1, {"large": torch.zeros(100_000)})
     assert [path.name for path in (folder.path / "checkpoints").iterdir()] == ["round-000.pt"]
     assert folder.load_weights(0) is not None
 
@@ -173,7 +175,7 @@ def test_damaged_weights_are_refused_and_never_executed(
     folder: RunFolder, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder.path)
-    folder.save_weights(0, WEIGHTS, keep="all")
+    folder.save_weights(0, WEIGHTS)
     file = folder.path / "checkpoints" / "round-000.pt"
     file.write_bytes(content)
     with pytest.raises(RunError) as caught:
@@ -257,10 +259,14 @@ def test_the_runs_in_a_folder(tmp_path: Path) -> None:
     assert runs_in(tmp_path / "a") == [tmp_path / "a"]
 
 
-def test_what_ray_train_kept_is_dropped(folder: RunFolder) -> None:
-    (folder.path / "training" / "round 1").mkdir(parents=True)
-    folder.save_weights(0, WEIGHTS, keep="all")
-    folder.drop_training()
-    folder.drop_training()
-    assert not (folder.path / "training").exists()
-    assert folder.load_weights(0) is not None
+def test_a_folder_without_any_work_is_given_back(tmp_path: Path) -> None:
+    configuration = config.parse({"out": str(tmp_path / "run")})
+    first = RunFolder.create(configuration)
+    first.discard()
+    first.close()
+    again = RunFolder.create(configuration)  # which would be refused if anything had stayed
+    again.record.begin("pets", 1, ["cat"])
+    again.record.append({"kind": "asked", "round": 0, "indices": [], "ids": [], "scores": []})
+    again.discard()
+    again.close()
+    assert (tmp_path / "run" / "config.yaml").exists()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
+from ray.exceptions import AuthenticationError
 
 from openal_ray import config
 from openal_ray.errors import ResourceError
@@ -33,6 +34,11 @@ def resources() -> dict[str, float]:
     return {name: ray.cluster_resources().get(name, 0.0) for name in ("CPU", "GPU")}
 
 
+def free_resources() -> dict[str, float]:
+    """CPUs and GPUs that nobody holds at present."""
+    return {name: ray.available_resources().get(name, 0.0) for name in ("CPU", "GPU")}
+
+
 def cluster_address(cluster: config.Cluster) -> str | None:
     """The running cluster to join, or None to start a Ray here."""
     return cluster.address or os.environ.get("RAY_ADDRESS")
@@ -48,6 +54,12 @@ def _start(cluster: config.Cluster, verbose: bool) -> None:
         ray.init(address=address, **quiet)
     except ConnectionError as error:
         raise ResourceError(f"cluster.address: no Ray cluster answers at {address!r}: {error}") from None
+    except AuthenticationError as error:
+        raise ResourceError(
+            f"cluster.address: {address!r} refuses this driver: {error} Both must use the same token "
+            "(RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or ~/.ray/auth_token); for a cluster without tokens, set "
+            "RAY_AUTH_MODE=disabled here."
+        ) from None
 
 
 @contextmanager

@@ -12,9 +12,10 @@ import ray
 import torch
 from ray.exceptions import RayActorError, RayTaskError
 
+from openal_ray.cluster.connect import free_resources
 from openal_ray.cluster.share import Share
 from openal_ray.data.images import Images
-from openal_ray.errors import ResourceError
+from openal_ray.errors import ResourceError, UserError
 from openal_ray.models.learners import Learner
 from openal_ray.models.monte_carlo import NO_PASSES, Sampling
 from openal_ray.pool import Members
@@ -157,7 +158,7 @@ class RayShards:
         ray.kill(self._actors[number])  # an unreachable actor must not come back and answer twice
         self._actors[number] = self._spawn()
         if self._network:
-            self._actors[number].call.remote("load", *self._network)
+            self._loading.append(self._actors[number].call.remote("load", *self._network))
         return [item for order in self._orders.values() for item in self._part(order, number)]
 
     def _part(self, order: _Order, number: int) -> list[tuple[_Order, int]]:
@@ -226,7 +227,9 @@ def _answer(call: Any) -> Any:
     try:
         return ray.get(call)
     except RayTaskError as error:
-        raise error.cause from None
+        if isinstance(error.cause, UserError):
+            raise error.cause from None
+        raise error.cause from error  # a bug: the remote traceback says where
 
 
 def _first_ready(calls: list[Any]) -> Any:
@@ -235,5 +238,5 @@ def _first_ready(calls: list[Any]) -> Any:
         ready, _ = ray.wait(calls, num_returns=1, timeout=QUIET_SECONDS)
         if ready:
             return ready[0]
-        free = {name: amount for name, amount in ray.available_resources().items() if name in ("CPU", "GPU")}
-        log.warning("no shard has answered for %.0f s; free in the cluster: %s", time.monotonic() - since, free)
+        waited = time.monotonic() - since
+        log.warning("no shard has answered for %.0f s; free in the cluster: %s", waited, free_resources())

@@ -3,10 +3,11 @@
 import logging
 import time
 from dataclasses import dataclass
+from math import ceil
 
-import ray
+from ray.autoscaler.sdk import request_resources
 
-from openal_ray.cluster.connect import cluster_address
+from openal_ray.cluster.connect import cluster_address, resources
 from openal_ray.config import Config
 from openal_ray.errors import ResourceError
 
@@ -20,7 +21,7 @@ class Share:
     """What a shard reserves, and whether shards and trainers take turns on the same hardware.
 
     Reservations are Ray's bookkeeping. Shards and trainers never compute at the same time, so shards for which the
-    user reserved nothing get an equal part of what training leaves, which may be nothing.
+    user reserved nothing get an equal part of what training leaves, at most a CPU each, which may be nothing.
     """
 
     cpus_per_shard: float
@@ -46,6 +47,8 @@ def share(configuration: Config) -> Share:
         raise ResourceError(_too_small(configuration, trainers, shards, there))
     free = there["CPU"] - (trainers["CPU"] if side_by_side else 0)
     part = int(min(1.0, free / configuration.shards) * 100) / 100
+    if there["GPU"] and not (trainers["GPU"] or shards["GPU"]):
+        log.warning("the cluster's GPUs stay idle: set train.gpus_per_worker and cluster.gpus_per_shard to use them")
     reserved = configuration.cluster.cpus_per_shard
     return Share(part if reserved is None else reserved, take_turns=not side_by_side)
 
@@ -68,21 +71,20 @@ def _grown_to(needed: Amounts, configuration: Config) -> Amounts:
     """The cluster's resources, once they suffice or its autoscaler had its time. A Ray started here cannot grow."""
     seconds = configuration.cluster.wait_seconds if cluster_address(configuration.cluster) else 0
     end = time.monotonic() + seconds
-    there = _there()
+    there = resources()
     if not _fits(needed, there) and seconds:
-        from ray.autoscaler.sdk import request_resources
-
         log.info("the cluster has %s; asking its autoscaler for %s, for up to %g s", there, needed, seconds)
-        request_resources(bundles=[{name: 1} for name, amount in needed.items() for _ in range(round(amount))])
+        request_resources(bundles=[{name: 1} for name, amount in needed.items() for _ in range(ceil(amount))])
     while not _fits(needed, there) and time.monotonic() < end:
         time.sleep(1)
-        there = _there()
+        there = resources()
     return there
 
 
-def _there() -> Amounts:
-    resources = ray.cluster_resources()
-    return {name: resources.get(name, 0.0) for name in ("CPU", "GPU")}
+def withdraw_requests(configuration: Config) -> None:
+    """Tells the autoscaler that nothing is needed any more: its requests hold until the next one."""
+    if cluster_address(configuration.cluster):
+        request_resources(bundles=[])
 
 
 def _too_small(configuration: Config, trainers: Amounts, shards: Amounts, there: Amounts) -> str:

@@ -19,17 +19,21 @@ import ray.train
 import torch
 from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import distributed
 
 from openal_ray import config
+from openal_ray.cluster.connect import free_resources
 from openal_ray.cluster.mailbox import Failed, Mailbox
 from openal_ray.errors import TrainingError, UserError
 from openal_ray.training.loop import Epoch, Job, State, Team, Trained, train
 
 log = logging.getLogger(__name__)
+STORED = "training"
 SAVE_SECONDS = 30.0  # between checkpoints inside a training; a lost worker costs at most this much, twice
 NEWS_SECONDS = 0.2  # between messages about epochs, which may take a millisecond each
 POLL_SECONDS = 5.0
+QUIET_SECONDS = 30.0  # after so long without a worker the user is told what is being waited for
 GROUP_START_SECONDS = 60
 
 
@@ -41,11 +45,14 @@ class TrainSession:
     """A group of Ray Train workers that waits for jobs.
 
     images   a reference to the training images in the object store
-    storage  a folder that all nodes can write to; checkpoints inside a training go there, `save_seconds` apart
+    storage  a folder that all nodes can write to; its subfolder STORED holds the checkpoints inside a training,
+             `save_seconds` apart
     """
 
     def __init__(self, images: Any, plan: config.Train, storage: Path, save_seconds: float = SAVE_SECONDS) -> None:
-        self.mailbox = ray.remote(Mailbox).options(num_cpus=0, max_concurrency=1000).remote()
+        # On the driver's node: a spot node that is reclaimed must not take the mailbox along.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self.mailbox = ray.remote(Mailbox).options(num_cpus=0, max_concurrency=1000, scheduling_strategy=here).remote()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, args=(images, plan, storage, save_seconds), daemon=True)
         self._thread.start()
@@ -53,9 +60,14 @@ class TrainSession:
     def fit(self, job: Job, listener: Callable[[Epoch], None]) -> Trained:
         """Trains; raises the job's own error, or GroupLost."""
         number = ray.get(self.mailbox.put.remote(job))
-        seen = 0
+        seen, quiet_since = 0, time.monotonic()
         while True:
             epochs, result = ray.get(self.mailbox.follow.remote(number, seen, POLL_SECONDS))
+            if epochs or ray.get(self.mailbox.pid.remote(0)):
+                quiet_since = time.monotonic()
+            elif time.monotonic() - quiet_since > QUIET_SECONDS:
+                log.warning("Ray Train has not started for %.0f s; is there room? %s", QUIET_SECONDS, free_resources())
+                quiet_since = time.monotonic()
             for epoch in epochs:
                 listener(epoch)
             seen = epochs[-1].epoch + 1 if epochs else seen
@@ -67,11 +79,12 @@ class TrainSession:
             if not self._thread.is_alive():
                 raise GroupLost(f"Ray Train gave up: {self._failure or 'it ended without a result'}")
 
-    def close(self) -> None:
-        """Ends the group and waits until its hardware is free."""
-        ray.get(self.mailbox.close.remote())
-        self._thread.join(timeout=GROUP_START_SECONDS)
-        ray.kill(self.mailbox)
+    def close(self, wait: bool = True) -> None:
+        """Ends the group; waits until its hardware is free, unless a job may be running that nobody wants any more."""
+        if wait:
+            ray.get(self.mailbox.close.remote())
+            self._thread.join(timeout=GROUP_START_SECONDS)
+        ray.kill(self.mailbox)  # a group that is still at work fails at its next message
 
     def _run(self, images: Any, plan: config.Train, storage: Path, save_seconds: float) -> None:
         settings = {
@@ -87,7 +100,7 @@ class TrainSession:
                     num_workers=plan.workers, use_gpu=plan.gpus_per_worker > 0, resources_per_worker=resources
                 ),
                 run_config=RunConfig(
-                    name="training",
+                    name=STORED,
                     storage_path=str(storage.resolve()),
                     failure_config=FailureConfig(max_failures=plan.retries, controller_failure_limit=plan.retries + 1),
                     checkpoint_config=CheckpointConfig(num_to_keep=1),
@@ -127,6 +140,7 @@ def _do(job: Job, images: Any, keeper: "_Keeper") -> None:
         keeper.finish(Failed(error))
     except Exception as error:
         if team.size > 1 and not isinstance(error, UserError):
+            log.exception("rank %d of %s", team.rank, job.name)
             raise  # perhaps a lost neighbour: Ray Train restarts the group
         keeper.finish(Failed(_told(error, job)))
         if team.size > 1:

@@ -1,6 +1,8 @@
 """Fit and read on a Ray cluster."""
 
 import logging
+import shutil
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +12,8 @@ import torch
 
 from openal_ray import config
 from openal_ray.cluster.shards import RayShards
-from openal_ray.cluster.share import share
-from openal_ray.cluster.trainers import GroupLost, TrainSession
+from openal_ray.cluster.share import share, withdraw_requests
+from openal_ray.cluster.trainers import STORED, GroupLost, TrainSession
 from openal_ray.data.cached import remember
 from openal_ray.data.images import Images
 from openal_ray.errors import ResourceError
@@ -30,6 +32,7 @@ class RayWorkers:
     def __init__(
         self, images: Mapping[str, Images], settings: Settings, configuration: config.Config, storage: Path
     ) -> None:
+        self._configuration = configuration
         self.plan, self.storage = configuration.train, storage
         self.share = share(configuration)
         self.mode = self._mode()
@@ -61,23 +64,28 @@ class RayWorkers:
             return self._fit_in_session(job, listener)
         finally:
             if self.mode == "per_round":
-                self._end_session()
+                self._end_session(wait=sys.exc_info()[0] is None)
 
     def close(self) -> None:
-        self._end_session()
+        well = sys.exc_info()[0] is None
+        self._end_session(wait=well)
         self.shards.release()
+        withdraw_requests(self._configuration)
+        if well:  # otherwise a resume goes on from the last checkpoint inside the training
+            shutil.rmtree(self.storage / STORED, ignore_errors=True)
 
     def _fit_in_session(self, job: Job, listener: Callable[[Epoch], None]) -> Trained:
-        for attempt in range(self.plan.retries + 1):
+        for attempt in (1, 2):  # Ray Train restarts a group train.retries times itself; this is for all that it is not
             self._session = self._session or TrainSession(self._train_images, self.plan, self.storage)
             try:
                 return self._session.fit(job, listener)
             except GroupLost as error:
-                log.warning("%s: %s (try %d of %d)", job.name, error, attempt + 1, self.plan.retries + 1)
-                self._end_session()
-        raise ResourceError(f"{job.name}: the training workers were lost again and again; see Ray's logs")
+                log.warning("%s: %s (try %d of 2)", job.name, error, attempt)
+                self._end_session(wait=False)
+                problem = str(error)
+        raise ResourceError(f"{job.name}: the training workers were lost again and again. {problem}")
 
-    def _end_session(self) -> None:
+    def _end_session(self, wait: bool = True) -> None:
         session, self._session = self._session, None
         if session:
-            session.close()
+            session.close(wait)

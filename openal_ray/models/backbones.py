@@ -1,9 +1,7 @@
 """A network by name: our small CNN, any timm model, or a function in a file of the user's."""
 
 import difflib
-import importlib.util
 import inspect
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from torch import nn
 from openal_ray.errors import ConfigError, unknown_name
 from openal_ray.models import checkpoints
 from openal_ray.models.small_cnn import SmallCNN
+from openal_ray.user_code import user_function
 
 SMALL_IMAGE = 224  # below this side, and without published weights, ResNets get a stem that keeps the resolution
 FROM_DATA = ("num_classes", "n_classes", "in_chans", "shape", "pretrained")  # arguments that we give ourselves
@@ -24,7 +23,7 @@ def create(
     shape: tuple[int, int, int],
     *,
     pretrained: bool = False,
-    checkpoint: Path | None = None,
+    checkpoint: Path | str | None = None,
     params: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """A classifier for images of `shape` (height, width, channels).
@@ -45,7 +44,7 @@ def create(
     else:
         network = _timm_model(name, n_classes, shape, pretrained, arguments)
     if checkpoint:
-        checkpoints.load(network, checkpoint, name)
+        checkpoints.load(network, Path(checkpoint), name)
     return network
 
 
@@ -66,25 +65,6 @@ def check_name(name: str) -> None:
     published = timm.list_pretrained(f"{architecture}.*")
     if tag and name not in published:
         raise ConfigError(f"model.name: {unknown_name('model', name, [architecture, *published])}")
-
-
-def user_function(reference: str, key: str) -> Callable[..., Any]:
-    """The function that `path.py:function` names; raises ConfigError that begins with `key`."""
-    path, _, function = reference.rpartition(":")
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise ConfigError(f"{key}: {reference!r} names a function in {path!r}, but there is no such file")
-    specification = importlib.util.spec_from_file_location(f"openal_ray_user_{file.stem}", file)
-    if specification is None or specification.loader is None:
-        raise ConfigError(f"{key}: {path} is not a Python file; write path.py:function")
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[module.__name__] = module  # where dataclasses look for the module of a class
-    specification.loader.exec_module(module)
-    found = getattr(module, function, None)
-    if not callable(found):
-        own = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
-        raise ConfigError(f"{key}: {path}: {unknown_name('function', function, own)}")
-    return found
 
 
 def _user_network(name: str, n_classes: int, shape: tuple[int, int, int], params: dict[str, Any]) -> nn.Module:

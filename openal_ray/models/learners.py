@@ -42,7 +42,7 @@ class Classifier:
     n_classes: int
     name: str = "small_cnn"
     pretrained: bool = False
-    checkpoint: Path | None = None
+    checkpoint: Path | str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
     label_smoothing: float = 0.0
     class_weights: tuple[float, ...] = ()

@@ -16,15 +16,16 @@ SIGNALS = {
     "features": "[n, D] penultimate activations, what the last linear layer sees",
     "maps": "[n, …] the last feature maps (or tokens), before pooling",
     "stages": "[n, ΣC_i] the spatial mean of every stage's map, one after the other",
-} | monte_carlo.SIGNALS
+}
+NAMES = SIGNALS | monte_carlo.SIGNALS
 WIDE = ("features", "maps", "stages")  # what read.half stores in float16
 
 
 def check_names(names: Iterable[str]) -> None:
     """Raises ConfigError for a name that is no signal."""
     for name in names:
-        if name not in SIGNALS:
-            raise ConfigError(unknown_name("signal", name, SIGNALS))
+        if name not in NAMES:
+            raise ConfigError(unknown_name("signal", name, NAMES))
 
 
 def read(

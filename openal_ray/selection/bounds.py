@@ -41,8 +41,9 @@ def upper_bounds(rows: Sequence[Digits], centres: Sequence[Digits]) -> np.ndarra
 def close_pairs(rows: Sequence[Digits], centres: Sequence[Digits], limit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Row and centre positions of all pairs whose squared distance may be at most the row's `limit` [n]."""
     frame = _Frame(rows, centres)
-    shrunk = 1 - frame.error
+    shrunk = np.where(frame.error < 1, 1 - frame.error, 1.0)
     highest = (limit / frame.unit**2 + _UNDERFLOW) / shrunk - frame.row_squares
+    highest[frame.error >= 1] = np.inf  # digits that leave out more than they keep exclude nothing
     close = frame.squared(slice(None), slice(None), shrunk) <= frame.tensor(highest)[:, None]
     return np.divmod(np.flatnonzero(close.cpu().numpy()), frame.n_centres)
 

@@ -88,7 +88,7 @@ def _scaled(rows: np.ndarray, origin: np.ndarray | None, position: int) -> tuple
     """Rows (the first is number `position`) in units of max|y| / 127, their norms, and their norms in those units."""
     kind = np.promote_types(rows.dtype, np.float32)
     with np.errstate(over="ignore", invalid="ignore"):  # refused below, in words
-        y = np.subtract(rows, 0 if origin is None else origin, dtype=kind)
+        y = np.subtract(rows, 0 if origin is None else origin, dtype=kind, order="C")
         largest = np.abs(y).max(axis=1, initial=0)
     wrong = np.flatnonzero(~(largest.astype(np.float64) < _LARGEST))
     if wrong.size:
@@ -131,7 +131,7 @@ def _products(rows: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
 
 def _piece(rows: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
     one_column = rows.shape[1] == 1  # torch 2.14 returns wrong int8 products for it
-    if rows.device.type == "cpu" and not one_column and _int8_is_faster():
+    if rows.device.type == "cpu" and not one_column and _int8_is_good():
         return _by_int8(rows, others)
     return _by_float32(rows, others)
 
@@ -145,14 +145,17 @@ def _by_float32(rows: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
 
 
 @cache
-def _int8_is_faster() -> bool:
-    """Whether this processor has int8 products worth using; the integers are the same either way."""
+def _int8_is_good() -> bool:
+    """Whether this processor's int8 products are right (old ones saturate) and faster: the integers are the same."""
     sample = torch.full((256, 512), 127, dtype=torch.int8)
+    sample[::2, ::3] = -127
+    if not torch.equal(_by_int8(sample, sample), _by_float32(sample, sample)):
+        return False
     return _seconds(_by_int8, sample) < _seconds(_by_float32, sample)
 
 
 def _seconds(multiply: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], sample: torch.Tensor) -> float:
-    """The best of a few runs: the first sets the library up, others may be disturbed by a busy machine."""
+    """The best of a few runs: others may be disturbed by a busy machine."""
     runs = []
     for _ in range(5):
         begin = time.perf_counter()

@@ -19,7 +19,7 @@ from math import fsum
 import numpy as np
 
 from openal_ray.selection.bounds import upper_bounds
-from openal_ray.selection.digits import ROUNDING, Digits, encode
+from openal_ray.selection.digits import ROUNDING, Digits, concatenated, encode
 from openal_ray.selection.halves import (
     BLOCK,
     Halves,
@@ -43,28 +43,28 @@ _CHUNK = 256  # proposals compared with each other at a time
 class Proposals:
     """Events of a window of time.
 
-    rows      the m rows proposed
-    times     float64 [m] in units of the window
-    weights   float64 [m] the rates at which the rows were proposed, at least their D²
-    uniforms  float64 [m] in [0, 1), to accept by
+    rows        the m rows proposed
+    times       float64 [m] in units of the window
+    thresholds  float64 [m] uniform between 0 and the weight: an event is accepted if D² is above
     """
 
     rows: OuterRows
     times: np.ndarray
-    weights: np.ndarray
-    uniforms: np.ndarray
+    thresholds: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.times)
 
     def __getitem__(self, positions: np.ndarray | slice) -> "Proposals":
-        return Proposals(self.rows[positions], self.times[positions], self.weights[positions], self.uniforms[positions])
+        return Proposals(self.rows[positions], self.times[positions], self.thresholds[positions])
 
     @staticmethod
     def joined(parts: Sequence["Proposals"]) -> "Proposals":
         """The events of all parts, in the order of time."""
-        events = Proposals(
-            OuterRows.joined([part.rows for part in parts]),
-            *(np.concatenate([getattr(part, name) for part in parts]) for name in ("times", "weights", "uniforms")),
-        )
-        return events[np.lexsort((events.rows.indices, events.times))]
+        rows = OuterRows.joined([part.rows for part in parts])
+        times = np.concatenate([part.times for part in parts])
+        thresholds = np.concatenate([part.thresholds for part in parts])
+        return Proposals(rows, times, thresholds)[np.lexsort((rows.indices, times))]
 
 
 class KMeansPPHalf:
@@ -81,14 +81,11 @@ class KMeansPPHalf:
         factors = (checked_rows(name, rows, len(indices)) for name, rows in (("left", left), ("right", right)))
         self._rows = OuterRows(indices, *factors)
         self._device = device
-        self._digits = self._encoded(self._rows)
+        self._digits = _encoded(self._rows, device)
         self._weights = np.full(len(self._rows), np.inf)
         numbers = self._rows.indices // BLOCK
         starts = np.flatnonzero(np.diff(numbers, prepend=-1))
         self._blocks = [(int(numbers[a]), slice(a, b)) for a, b in pairwise([*starts.tolist(), len(numbers)])]
-
-    def _encoded(self, rows: OuterRows) -> list[Digits]:
-        return [encode(rows.left, device=self._device), encode(rows.right, device=self._device)]
 
     def size(self) -> int:
         """The number of rows."""
@@ -114,10 +111,10 @@ class KMeansPPHalf:
         """
         if len(indices):
             picks = OuterRows(indices, left, right)
-            lowered = self._exact_weights(picks) if exact else upper_bounds(self._digits, self._encoded(picks))
+            lowered = self._exact_weights(picks) if exact else upper_bounds(self._digits, _encoded(picks, self._device))
             np.minimum(self._weights, lowered, out=self._weights)
             self._weights[positions_of(indices, self._rows.indices)] = 0.0
-        events = [Proposals(self._rows[:0], *np.empty((3, 0)))]
+        events = [Proposals(self._rows[:0], *np.empty((2, 0)))]
         sums = []
         for number, block in self._blocks:
             running = np.cumsum(self._weights[block])
@@ -125,7 +122,7 @@ class KMeansPPHalf:
             stream = np.random.default_rng([seed, number])
             times, uniforms, masses = stream.random((3, stream.poisson(running[-1] * window)))
             where = block.start + np.searchsorted(running, masses * running[-1], side="right")
-            events.append(Proposals(self._rows[where], times, self._weights[where], uniforms))
+            events.append(Proposals(self._rows[where], times, uniforms * self._weights[where]))
         return Proposals.joined(events), sums
 
     def _exact_weights(self, picks: OuterRows) -> np.ndarray:
@@ -140,6 +137,10 @@ class KMeansPPHalf:
     def lowest(self, k: int, picked: np.ndarray) -> np.ndarray:
         """The lowest `k` dataset indices that are not `picked`."""
         return lowest_left(self._rows.indices, k, picked)
+
+
+def _encoded(rows: OuterRows, device: str = "cpu") -> list[Digits]:
+    return [encode(rows.left, device=device), encode(rows.right, device=device)]
 
 
 def pick_kmeans_pp(halves: Halves, k: int, rng: np.random.Generator) -> Picks:
@@ -191,11 +192,11 @@ class _Seeding:
 
     def answer(self, events: Proposals, total: float) -> None:
         """Draw from the events of the window, and plan the next; `total` is the sum of the weights they came from."""
-        drawn, squared, seen = _walk(events, self.picks, self._k - len(self.picks))
+        drawn, squared = _walk(events, self.picks, self._k - len(self.picks))
         self.picks = OuterRows.joined([self.picks, drawn])
         self.scores = np.append(self.scores, squared)
         self._total = total
-        self._plan(max(1, len(drawn)) / max(1, seen))
+        self._plan(max(1, len(drawn)) / max(1, len(events)))
 
     def _plan(self, rate: float) -> None:
         """Send the picks if that costs less than the proposals it would save; `rate` of the last were accepted."""
@@ -212,32 +213,39 @@ class _Seeding:
         self._expected = min(_MOST, 1.5 * missing / rate + 32)
 
 
-def _walk(events: Proposals, picks: OuterRows, k: int) -> tuple[OuterRows, list[float], int]:
-    """Up to `k` draws from events in the order of time: the rows, their D², and how many events were looked at."""
-    drawn, scores, looked_at = picks[:0], [], 0
-    while looked_at < len(events.times) and len(drawn) < k:
-        chunk = events[looked_at : looked_at + _CHUNK]
-        where, squared, seen = _thinned(chunk, OuterRows.joined([picks, drawn]), k - len(drawn))
-        drawn = OuterRows.joined([drawn, chunk.rows[where]])
+def _walk(events: Proposals, picks: OuterRows, k: int) -> tuple[OuterRows, list[float]]:
+    """Up to `k` draws from events in the order of time: the rows and their D².
+
+    A bound on D² rejects most events; the others are compared in float64.
+    """
+    n_before, scores = len(picks), []
+    event_digits, pick_digits = _encoded(events.rows), _encoded(picks)
+    for low in range(0, len(events), _CHUNK):
+        chunk = slice(low, low + _CHUNK)
+        bound = upper_bounds([digits[chunk] for digits in event_digits], pick_digits)
+        hopeful = events[chunk][bound > events.thresholds[chunk]]
+        accepted, squared = _accepted(hopeful, picks, n_before + k - len(picks))
+        new = hopeful.rows[accepted]
+        picks = OuterRows.joined([picks, new])
+        pick_digits = [concatenated(old, more) for old, more in zip(pick_digits, _encoded(new), strict=True)]
         scores += squared
-        looked_at += seen
-    return drawn, scores, looked_at
+    return picks[n_before:], scores
 
 
-def _thinned(events: Proposals, picks: OuterRows, k: int) -> tuple[list[int], list[float], int]:
-    """The same for a chunk of events: positions, D², and how many were looked at."""
+def _accepted(events: Proposals, picks: OuterRows, k: int) -> tuple[list[int], list[float]]:
+    """The same for a chunk of events: positions and D²."""
     squared = squared_distances(events.rows, picks)[0].min(axis=1)
     between = squared_distances(events.rows, events.rows)[0]
-    accepted: list[int] = []
+    positions: list[int] = []
     scores: list[float] = []
     now = 0
-    while len(accepted) < k:
-        hits = np.flatnonzero(events.uniforms[now:] * events.weights[now:] < squared[now:])
+    while len(positions) < k:
+        hits = np.flatnonzero(events.thresholds[now:] < squared[now:])
         if not hits.size:
-            return accepted, scores, len(squared)
+            break
         hit = now + int(hits[0])
-        accepted.append(hit)
+        positions.append(hit)
         scores.append(float(squared[hit]))
         np.minimum(squared, between[hit], out=squared)
         now = hit + 1
-    return accepted, scores, now
+    return positions, scores

@@ -25,8 +25,11 @@ _LEAST = 5e-324  # the smallest distance above zero: rows that coincide with a c
 
 
 def squared_distances(rows: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """Exact squared distances float64 [n] of rows [n, D] to centres [n, D] or [D], one by one."""
-    difference = np.subtract(rows, centres, dtype=np.float64)
+    """Exact squared distances float64 [n] of rows [n, D] to centres [n, D] or [D], one by one.
+
+    Row by row in memory, numpy adds up each row on its own and always in the same order.
+    """
+    difference = np.subtract(rows, centres, dtype=np.float64, order="C")
     return np.square(difference, out=difference).sum(axis=1)
 
 

@@ -44,7 +44,7 @@ def squared_norms(rows: OuterRows) -> np.ndarray:
     norms = np.empty(len(rows))
     for low in range(0, len(rows), _TILE):
         tile = rows[low : low + _TILE]
-        left, right = (np.square(factor, dtype=np.float64).sum(axis=1) for factor in (tile.left, tile.right))
+        left, right = (np.square(factor, dtype=np.float64, order="C").sum(axis=1) for factor in (tile.left, tile.right))
         norms[low : low + _TILE] = left * right
     return norms
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from openal_ray.errors import ConfigError, unknown_name
-from openal_ray.models.backbones import user_function
 from openal_ray.strategies.diversity import badge, k_center
 from openal_ray.strategies.monte_carlo import (
     bald,
@@ -20,6 +19,7 @@ from openal_ray.strategies.monte_carlo import (
 from openal_ray.strategies.random import random
 from openal_ray.strategies.strategy import Strategy
 from openal_ray.strategies.uncertainty import entropy, least_confidence, margin, ratio
+from openal_ray.user_code import user_function
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from openal_ray.errors import ResourceError
 from openal_ray.models.monte_carlo import Sampling
 from openal_ray.pool import Listed, Members, Pool
 from openal_ray.selection.halves import Picks
@@ -15,7 +16,7 @@ from openal_ray.selection.k_center import KCenterHalf, pick_k_center
 from openal_ray.selection.kmeans_pp import KMeansPPHalf, pick_kmeans_pp
 from openal_ray.selection.top_k import TopKHalf, pick_top_k
 from openal_ray.signal_store import Reading, Signals
-from openal_ray.workers import Progress, ReadReport, ShardLost, Shards
+from openal_ray.workers import Progress, ShardLost, Shards
 
 log = logging.getLogger(__name__)
 Score = Callable[[Signals], np.ndarray]
@@ -116,19 +117,32 @@ def query(
     subset  candidates drawn first: a count, a share of the unlabelled images if below 1, or 0 for all of them
     """
     candidates = _candidates(pool, subset, budget, rng("subset"))
-    report, begin = ReadReport(), time.perf_counter()
-    if strategy.needs:
-        sampling = Sampling(strategy.passes, int(rng("dropout").integers(2**62)))
-        report = shards.read(UNLABELLED, "train", candidates, strategy.needs, progress, sampling)
-    if strategy.needs_labelled:
-        shards.read(LABELLED, "train", Listed(pool.labelled), strategy.needs_labelled, progress)
+    begin = time.perf_counter()
+    bad = _read(strategy, shards, pool, candidates, int(rng("dropout").integers(2**62)), progress)
     read_seconds = time.perf_counter() - begin
-    pool = pool.hold_out(list(report.bad))
-    view = View(shards, pool, n_classes, candidates, strategy.score)
-    picks = _pick(strategy, view, min(budget, candidates.count - len(report.bad)), rng)
+    while True:
+        left = candidates.without(np.array(list(bad), dtype=np.int64))
+        view = View(shards, pool.hold_out(list(bad)), n_classes, left, strategy.score)
+        picks = _pick(strategy, view, min(budget, left.count), rng)
+        # A strategy that reads nothing may pick an image that nobody has decoded yet.
+        unseen = {} if strategy.needs else shards.read(UNLABELLED, "train", Listed(picks.indices), ()).bad
+        if not unseen:
+            break
+        bad |= unseen
     for reading in (UNLABELLED, LABELLED):
         shards.forget(reading)
-    return Query(picks.indices, picks.scores, report.bad, read_seconds)
+    return Query(picks.indices, picks.scores, bad, read_seconds)
+
+
+def _read(
+    strategy: Strategy, shards: Shards, pool: Pool, candidates: Members, seed: int, progress: Progress
+) -> dict[int, str]:
+    """Reads what the strategy needs; returns the candidates that cannot be decoded, with the reasons."""
+    if strategy.needs_labelled:
+        shards.read(LABELLED, "train", Listed(pool.labelled), strategy.needs_labelled, progress)
+    if not strategy.needs:
+        return {}
+    return shards.read(UNLABELLED, "train", candidates, strategy.needs, progress, Sampling(strategy.passes, seed)).bad
 
 
 def _candidates(pool: Pool, subset: int | float, budget: int, rng: np.random.Generator) -> Members:
@@ -147,7 +161,7 @@ def _pick(strategy: Strategy, view: View, budget: int, rng: Callable[[str], np.r
             return _checked(strategy.pick(view, budget, rng("pick")), view, budget)
         except ShardLost:
             log.warning("a shard was lost while picking; picking again from the start (%d)", attempt + 1)
-    raise ShardLost(f"shards were lost {LOST_SHARD_TRIES} times during one query")
+    raise ResourceError(f"shards were lost {LOST_SHARD_TRIES} times during one query; see Ray's logs for why")
 
 
 def _checked(picks: Picks, view: View, budget: int) -> Picks:

@@ -126,8 +126,13 @@ def train(job: Job, images: Images, team: Team, keeper: Keeper) -> Trained:
             BadImages      when a picture cannot be decoded
     """
     devices = [team.device.index or 0] if team.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), ThreadPoolExecutor(1) as ahead:
-        return _Training(job, images, team, ahead).run(keeper)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, int(job.plan.cpus_per_worker)))  # sums depend on it, so it is the plan's, everywhere
+    try:
+        with torch.random.fork_rng(devices=devices), ThreadPoolExecutor(1) as ahead:
+            return _Training(job, images, team, ahead).run(keeper)
+    finally:
+        torch.set_num_threads(threads)
 
 
 class _Training:

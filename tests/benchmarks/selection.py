@@ -30,7 +30,7 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 from openal_ray.selection import scores, top_k  # noqa: E402
-from openal_ray.selection.halves import Picks  # noqa: E402
+from openal_ray.selection.halves import BLOCK, LocalHalves, Picks  # noqa: E402
 from openal_ray.selection.k_center import KCenterHalf, pick_k_center  # noqa: E402
 from openal_ray.selection.kmeans_pp import KMeansPPHalf, pick_kmeans_pp  # noqa: E402
 from tests.benchmarks import selection_data as data  # noqa: E402
@@ -70,13 +70,24 @@ class Metered(naive.Counting):
         return len(self.questions(verb))
 
 
-def our_k_center(points: np.ndarray, covered: np.ndarray, k: int, n_shards: int = 1) -> tuple[Picks, Metered]:
-    halves = Metered(naive.split(KCenterHalf, n_shards, points))
+Parts = list[tuple[np.ndarray, ...]]
+
+
+def shards(n_shards: int, *arrays: np.ndarray) -> Parts:
+    """The rows and indices of each shard; what a shard holds before it is asked."""
+    indices = np.arange(len(arrays[0]))
+    if n_shards == 1:
+        return [(*arrays, indices)]
+    return [tuple(array[indices // BLOCK % n_shards == s] for array in (*arrays, indices)) for s in range(n_shards)]
+
+
+def our_k_center(parts: Parts, covered: np.ndarray, k: int) -> tuple[Picks, Metered]:
+    halves = Metered([KCenterHalf(*part) for part in parts])
     return pick_k_center(halves, k, covered), halves
 
 
-def our_badge(left: np.ndarray, right: np.ndarray, k: int, n_shards: int = 1) -> tuple[Picks, Metered]:
-    halves = Metered(naive.split(KMeansPPHalf, n_shards, left, right))
+def our_badge(parts: Parts, k: int) -> tuple[Picks, Metered]:
+    halves = Metered([KMeansPPHalf(*part) for part in parts])
     return pick_kmeans_pp(halves, k, np.random.default_rng(3)), halves
 
 
@@ -108,15 +119,15 @@ def show(title: str, seconds: dict[str, float], notes: dict[str, str]) -> None:
 def k_center_case(name: str, features: np.ndarray, k: int, repeats: int) -> dict[str, float]:
     """Ours against the two peer forms; prints the table, returns the seconds."""
     covered, points = features[:LABELLED], features[LABELLED:]
+    ours = {"ours, 1 shard": shards(1, points), "ours, 4 shards": shards(4, points)}
     forms: Forms = {
-        "ours, 1 shard": lambda: our_k_center(points, covered, k),
-        "ours, 4 shards": lambda: our_k_center(points, covered, k, 4),
+        **{form: lambda parts=parts: our_k_center(parts, covered, k) for form, parts in ours.items()},
         "one pick at a time, float32": lambda: peers.k_center_per_pick(points, covered, k),
         "running minimum, scikit-learn": lambda: peers.k_center_running_minimum(points, covered, k),
     }
     notes = {}
-    for form, n_shards in (("ours, 1 shard", 1), ("ours, 4 shards", 4)):
-        picks, halves = our_k_center(points, covered, k, n_shards)
+    for form, parts in ours.items():
+        picks, halves = our_k_center(parts, covered, k)
         notes[form] = halves.summary("candidates")
     plain = peers.k_center_per_pick(points, covered, k)
     same = next((i for i, (one, other) in enumerate(zip(picks.indices, plain, strict=True)) if one != other), k)
@@ -140,7 +151,7 @@ def k_center(quick: bool) -> None:
         operations = 2 * n * LABELLED * 512 / 1e9
         product = operations / machine()["bfloat16 product"]
         goals.add_row("G5", f"k-center, {name} ÷ one bfloat16 product", "≤ 2.5", f"{seconds[0] / product:.2f}")
-        _, halves = our_k_center(features[LABELLED:], features[:LABELLED], 1000)
+        _, halves = our_k_center(shards(1, features[LABELLED:]), features[:LABELLED], 1000)
         goals.add_row("G4", f"exchanges for 1000 picks, {name}", "≤ 5", str(halves.n_exchanges("candidates")))
     small = data.rectified(10_000 + LABELLED, 64)
     for k, wanted in ((100, "≥ 1"), (1000, "≥ 5")):
@@ -174,9 +185,9 @@ def badge(quick: bool) -> None:
     right, left = data.digits(n)
     cases.append(("digits network, 10 classes", left, right, "≥ 60"))
     for name, left, right, wanted in cases:
+        ours = {"ours, 1 shard": shards(1, left, right), "ours, 4 shards": shards(4, left, right)}
         forms = {
-            "ours, 1 shard": lambda left=left, right=right: our_badge(left, right, 1000),
-            "ours, 4 shards": lambda left=left, right=right: our_badge(left, right, 1000, 4),
+            **{form: lambda parts=parts: our_badge(parts, 1000) for form, parts in ours.items()},
             "one pick at a time": lambda left=left, right=right: _few(peers.badge_factored, left, right),
             "one pick at a time, as published": lambda left=left, right=right: _few(
                 peers.badge_as_published, left, right
@@ -185,7 +196,7 @@ def badge(quick: bool) -> None:
         seconds = interleaved(forms, repeats)
         for form in list(forms)[2:]:
             seconds[form] *= 1000 / FEW
-        _, halves = our_badge(left, right, 1000)
+        _, halves = our_badge(shards(1, left, right), 1000)
         notes = {"ours, 1 shard": halves.summary("propose")} | dict.fromkeys(list(forms)[2:], f"x, {FEW} picks run")
         if left.nbytes * right.shape[1] < 2e9:
             seconds["materialised gradients"], notes["materialised gradients"] = explicit(left, right), "x, 6 picks run"
@@ -196,9 +207,9 @@ def badge(quick: bool) -> None:
             ratio = seconds[form] / seconds["ours, 1 shard"]
             goals.add_row("G6", f"BADGE, {name}: {form} ÷ ours", wanted, f"{ratio:.0f}")
         goals.add_row("G4", f"exchanges for 1000 draws, {name}", "≤ 5", str(halves.n_exchanges("propose")))
-    _, halves = our_badge(left, right, 5000)
+    _, halves = our_badge(shards(1, left, right), 5000)
     goals.add_row("G4", "exchanges for 5000 draws, digits network", "≤ 10", str(halves.n_exchanges("propose")))
-    picks = [our_badge(left, right, 300, n_shards)[0].indices.tolist() for n_shards in (1, 2, 5, 16)]
+    picks = [our_badge(shards(n_shards, left, right), 300)[0].indices.tolist() for n_shards in (1, 2, 5, 16)]
     same = all(other == picks[0] for other in picks)
     goals.add_row("G8", "a seed's picks for 1, 2, 5, 16 shards", "the same", "the same" if same else "differ")
 
@@ -222,7 +233,7 @@ def large_pool(quick: bool) -> None:
     n, k = (100_000, 1000) if quick else (1_000_000, 10_000)
     features = data.rectified(n + LABELLED, 64)
     halves: list[Metered] = []
-    seconds = seconds_of(lambda: halves.append(our_k_center(features[LABELLED:], features[:LABELLED], k)[1]))
+    seconds = seconds_of(lambda: halves.append(our_k_center(shards(1, features[LABELLED:]), features[:LABELLED], k)[1]))
     console.print(f"k-center: {n} × 64, {k} picks: {seconds:.2f} CPU s, {halves[0].summary('candidates')}\n")
     goals.add_row("G10", f"{n} × 64, {k} picks", "≤ 10 s", f"{seconds:.1f} s")
     goals.add_row("", "    exchanges", "≤ 5", str(halves[0].n_exchanges("candidates")))
@@ -270,15 +281,15 @@ def peak(case: str) -> None:
     features = data.rectified(50_000 + (LABELLED if kind == "k_center" else 0), int(sizes[-1]))
     left = data.residuals(features, int(sizes[0])) if kind == "badge" else features[:0]
     inputs = left.nbytes + features.nbytes
-    our_badge(left[:2000], features[:2000], 50) if kind == "badge" else our_k_center(features[:2000], features[:5], 50)
+    our_k_center(shards(1, features[:2000]), features[:5], 50)  # libraries set themselves up
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
     before = psutil.Process().memory_info().rss
     if kind == "badge":
         half = KMeansPPHalf(left, features, np.arange(len(left)))
-        pick_kmeans_pp(naive.LocalHalves([half]), 1000, np.random.default_rng(3))
+        pick_kmeans_pp(LocalHalves([half]), 1000, np.random.default_rng(3))
     else:
         half = KCenterHalf(features[LABELLED:], np.arange(len(features) - LABELLED))
-        pick_k_center(naive.LocalHalves([half]), 1000, features[:LABELLED])
+        pick_k_center(LocalHalves([half]), 1000, features[:LABELLED])
     lines = Path("/proc/self/status").read_text().splitlines()
     highest = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
     print(f"{(highest - before) / inputs:.2f} ({(highest - before) / 1e6:.0f} of {inputs / 1e6:.0f} MB)")

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -53,6 +54,18 @@ def kill(shards: RayShards, number: int) -> None:
 @pytest.mark.parametrize("name", [entry.name for entry in catalogue.ENTRIES])
 def test_same_query_as_in_one_process(name: str, case: Case, shards: RayShards) -> None:
     np.testing.assert_array_equal(case.ask(name, 40, shards).indices, case.ask(name, 40).indices)
+
+
+def test_a_strategy_in_a_file_may_have_helpers_of_its_own(case: Case, shards: RayShards, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from openal_ray.strategies.strategy import Strategy\n"
+        "POWER = 2\n"
+        "def score(read):\n    return squared(1 - read['probs'].max(1))\n"
+        "def squared(values):\n    return values**POWER\n"
+        "def mine():\n    return Strategy(needs=('probs',), score=score)\n"
+    )
+    found = case.ask(catalogue.build(f"{tmp_path / 'mine.py'}:mine"), 30, shards)
+    np.testing.assert_array_equal(found.indices, case.ask("least_confidence", 30).indices)
 
 
 def test_a_killed_shard_reads_only_its_blocks_again(case: Case, shards: RayShards) -> None:

@@ -16,7 +16,7 @@ def configured(*overrides: str) -> Config:
 @pytest.fixture(autouse=True)
 def two_cpus_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(module, "_there", lambda: {"CPU": 2.0, "GPU": 1.0})
+    monkeypatch.setattr(module, "resources", lambda: {"CPU": 2.0, "GPU": 1.0})
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,22 @@ def test_one_session_serves_many_jobs_and_survives_a_bad_one(tmp_path: Path) -> 
     assert ray.available_resources()["CPU"] == 4
 
 
+def test_nobody_waits_for_a_job_that_is_given_up(tmp_path: Path) -> None:
+    session = TrainSession(ray.put(IMAGES), job(0).plan, tmp_path)
+
+    def give_up(epoch: Epoch) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        session.fit(job(0, epochs=100_000), give_up)
+    begin = time.perf_counter()
+    session.close(wait=False)
+    assert time.perf_counter() - begin < 5
+    while ray.available_resources().get("CPU", 0) < 4 and time.perf_counter() - begin < 60:
+        time.sleep(0.2)
+    assert ray.available_resources()["CPU"] == 4  # the group found nobody to talk to, and ended
+
+
 def test_a_killed_worker_of_two_costs_no_accuracy(tmp_path: Path) -> None:
     """Rank 1 gets SIGKILL in the middle of a job: the weights are those of the undisturbed pair, bit for bit."""
     one = job(0, epochs=12, workers=2)

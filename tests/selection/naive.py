@@ -1,6 +1,7 @@
 """The algorithms as their papers write them, in float64, one pick at a time: what every fast form must reproduce."""
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -51,20 +52,18 @@ def kmeans_pp_law(left: np.ndarray, right: np.ndarray, k: int) -> dict[tuple[int
     return law
 
 
-def split(half: Any, n_shards: int, *arrays: np.ndarray, indices: np.ndarray | None = None) -> LocalHalves:
+def split(half: Any, n_shards: int, *arrays: np.ndarray, indices: np.ndarray | None = None) -> "Counting":
     """`half` over the rows of `arrays`, block b of the dataset indices on shard b % n_shards."""
     indices = np.arange(len(arrays[0])) if indices is None else indices
-    if n_shards == 1:
-        return LocalHalves([half(*arrays, indices)])
     owner = indices // BLOCK % n_shards
-    return LocalHalves([half(*(array[owner == s] for array in arrays), indices[owner == s]) for s in range(n_shards)])
+    return Counting([half(*(array[owner == s] for array in arrays), indices[owner == s]) for s in range(n_shards)])
 
 
 class Counting(LocalHalves):
     """Halves in this process that keep what was asked and answered."""
 
-    def __init__(self, halves: LocalHalves) -> None:
-        super().__init__(halves._halves)
+    def __init__(self, halves: Sequence[Any]) -> None:
+        super().__init__(halves)
         self.exchanges: list[tuple[str, tuple[Any, ...], list[Any]]] = []
 
     def ask(self, verb: str, *args: Any) -> list[Any]:

@@ -80,3 +80,15 @@ def test_rows_of_zeros_are_at_the_distance_of_the_nearest_centre() -> None:
     zero, centre = np.zeros((1, 3), np.float32), np.array([[0, 3, 4]], np.float32)
     assert upper_bounds(coded([zero]), coded([centre]))[0] == pytest.approx(25, rel=1e-2)
     assert upper_bounds(coded([zero]), coded([zero]))[0] < 1e-30
+
+
+def test_digits_that_leave_out_more_than_they_keep_exclude_nothing() -> None:
+    """One large number a row, 50,000 that round to zero: exact distances must decide."""
+    rng = np.random.default_rng(0)
+    rows = [0.4 * rng.choice([-1, 1], (6, 50_000)).astype(np.float32)]
+    rows[0][:, 0] = 127
+    truth = squared(rows, rows)
+    assert encode(rows[0]).remainders.min() > 0.5
+    pairs = close_pairs(coded(rows), coded(rows), np.zeros(6))
+    assert set(zip(*pairs, strict=True)) >= {(i, i) for i in range(6)}
+    assert (upper_bounds(coded(rows), coded(rows[:1])) >= truth.min(axis=1)).all()

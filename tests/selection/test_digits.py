@@ -21,7 +21,7 @@ def decoded(coded: digits.Digits, rows: np.ndarray) -> np.ndarray:
 @pytest.fixture(params=[True, False], ids=["int8", "float32"])
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both kernels, whichever this processor prefers."""
-    monkeypatch.setattr(digits, "_int8_is_faster", lambda: request.param)
+    monkeypatch.setattr(digits, "_int8_is_good", lambda: request.param)
 
 
 @pytest.mark.usefixtures("kernel")
@@ -40,7 +40,7 @@ def test_both_kernels_give_the_same_bits_where_pieces_are_added(monkeypatch: pyt
     rows = encode(np.full((4, 5000), 1.0, np.float32), two=True)  # sums above 2**24: float32 rounds them
     results = []
     for faster in (True, False):
-        monkeypatch.setattr(digits, "_int8_is_faster", lambda faster=faster: faster)
+        monkeypatch.setattr(digits, "_int8_is_good", lambda faster=faster: faster)
         results.append(inner_products(rows, rows))
     assert torch.equal(*results)
 
@@ -93,3 +93,9 @@ def test_numbers_without_a_distance_are_refused(wrong: float) -> None:
 def test_differences_that_overflow_are_refused() -> None:
     with pytest.raises(ValueError, match="rows and their differences must be finite"):
         encode(np.full((1, 1), 3e38, np.float32), origin=np.full(1, -3e38, np.float32))
+
+
+def test_wrong_int8_products_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = digits._by_int8
+    monkeypatch.setattr(digits, "_by_int8", lambda rows, others: right(rows, others).clip(-(2**22), 2**22))
+    assert not digits._int8_is_good.__wrapped__()

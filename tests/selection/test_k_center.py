@@ -1,6 +1,7 @@
 """Tests of k-center: the picks of naive float64 greedy, for any shards, numbers, ties and copies, in few exchanges."""
 
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -67,7 +68,7 @@ def network_like() -> np.ndarray:
 @pytest.mark.parametrize("n_shards", [1, 2, 3, 5])
 def test_many_picks_an_exchange_for_any_shards(network_like: np.ndarray, n_shards: int) -> None:
     covered, points = network_like[:500], network_like[500:]
-    halves = naive.Counting(naive.split(KCenterHalf, n_shards, points))
+    halves = naive.split(KCenterHalf, n_shards, points)
     picks = pick_k_center(halves, 500, covered)
     assert picks.indices.tolist() == naive.k_center(points, covered, 500)
     exchanges = halves.answers("candidates")
@@ -81,7 +82,7 @@ def test_kernels_and_threads_change_nothing(network_like: np.ndarray, monkeypatc
     assert expected == naive.k_center(network_like, network_like[:0], 60)
     threads = torch.get_num_threads()
     for int8, n_threads in ((True, 1), (False, 1), (True, 2), (False, 2)):
-        monkeypatch.setattr(digits, "_int8_is_faster", lambda int8=int8: int8)
+        monkeypatch.setattr(digits, "_int8_is_good", lambda int8=int8: int8)
         torch.set_num_threads(n_threads)
         picks = k_center(network_like, None, 60).tolist()
         torch.set_num_threads(threads)
@@ -98,7 +99,7 @@ def test_scores_are_distances_to_the_nearest_centre_so_far() -> None:
 @pytest.mark.parametrize("n_shards", [1, 3])
 def test_identical_points_are_picked_once_each_and_do_not_travel(n_shards: int) -> None:
     indices = np.arange(0, 8000, 2)
-    halves = naive.Counting(naive.split(KCenterHalf, n_shards, np.ones((4000, 2), np.float32), indices=indices))
+    halves = naive.split(KCenterHalf, n_shards, np.ones((4000, 2), np.float32), indices=indices)
     picks = pick_k_center(halves, 6)
     assert picks.indices.tolist() == [0, 2, 4, 6, 8, 10]
     assert sum(len(found) for answers in halves.answers("candidates") for found, _ in answers) <= 2 * n_shards
@@ -127,6 +128,12 @@ def test_halves_survive_pickling_and_read_only_arrays(network_like: np.ndarray) 
     again = LocalHalves(pickle.loads(pickle.dumps(halves._halves)))
     assert pick_k_center(again, 50, points[:3]).indices.tolist() == naive.k_center(points, points[:3], 50)
     assert points.tolist() == network_like[:2000].tolist()
+
+
+def test_points_can_stay_in_a_file(network_like: np.ndarray, tmp_path: Path) -> None:
+    np.save(tmp_path / "features.npy", network_like.astype(np.float16))
+    points = np.load(tmp_path / "features.npy", mmap_mode="r")
+    assert k_center(points, points[:10], 40).tolist() == naive.k_center(points, points[:10], 40)
 
 
 def test_refusals() -> None:

@@ -23,6 +23,7 @@ def test_exact_distances_do_not_depend_on_the_rows_beside() -> None:
     together = squared_distances(rows, centre)
     assert together.tolist() == [float(squared_distances(row[None], centre[None])[0]) for row in rows]
     assert together.tolist() == truth(rows, centre[None]).tolist()
+    assert squared_distances(np.asfortranarray(rows), centre).tolist() == together.tolist()
 
 
 @given(

@@ -1,0 +1,33 @@
+"""Functions of the user's own, named in a configuration as path.py:function."""
+
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from openal_ray.errors import ConfigError, unknown_name
+
+
+def user_function(reference: str, key: str) -> Callable[..., Any]:
+    """The function that `path.py:function` names; raises ConfigError that begins with `key`."""
+    path, _, function = reference.rpartition(":")
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise ConfigError(f"{key}: {reference!r} names a function in {path!r}, but there is no such file")
+    name = f"{file.stem}_{hashlib.blake2b(str(file.resolve()).encode(), digest_size=4).hexdigest()}"
+    specification = importlib.util.spec_from_file_location(name, file)
+    if specification is None or specification.loader is None:
+        raise ConfigError(f"{key}: {path} is not a Python file; write path.py:function")
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[name] = module  # where dataclasses look for the module of a class
+    try:
+        specification.loader.exec_module(module)
+    finally:
+        del sys.modules[name]  # so that its functions travel to other processes by value: they cannot import it
+    found = getattr(module, function, None)
+    if not callable(found):
+        own = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
+        raise ConfigError(f"{key}: {path}: {unknown_name('function', function, own)}")
+    return found
