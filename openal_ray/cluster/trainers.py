@@ -11,12 +11,14 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import ray
 import ray.train
 import torch
+from ray.exceptions import RayActorError
 from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -119,6 +121,11 @@ def _serve(settings: dict[str, Any]) -> None:
     context = ray.train.get_context()
     team = Team(ray.train.torch.get_device(), context.get_world_rank(), context.get_world_size())
     ray.get(mailbox.report_pid.remote(team.rank, os.getpid()))
+    with suppress(RayActorError):  # no mailbox any more: nobody wants what is done here
+        _take_jobs(mailbox, images, team, settings["save_seconds"])
+
+
+def _take_jobs(mailbox: Any, images: Any, team: Team, save_seconds: float) -> None:
     number = _from_rank_0(ray.get(mailbox.first_unfinished.remote()), team)
     while True:
         state, job = ray.get(mailbox.take.remote(number, POLL_SECONDS))
@@ -127,7 +134,7 @@ def _serve(settings: dict[str, Any]) -> None:
             return
         if state == "job":
             job = job or ray.get(mailbox.take.remote(number, POLL_SECONDS))[1]
-            _do(job, images, _Keeper(job, number, team, mailbox, settings["save_seconds"]))
+            _do(job, images, _Keeper(job, number, team, mailbox, save_seconds))
             number += 1
 
 
@@ -138,6 +145,8 @@ def _do(job: Job, images: Any, keeper: "_Keeper") -> None:
         trained = train(job, images, team, keeper)
     except TrainingError as error:  # a loss that is not finite: all ranks meet it at once
         keeper.finish(Failed(error))
+    except RayActorError:
+        raise
     except Exception as error:
         if team.size > 1 and not isinstance(error, UserError):
             log.exception("rank %d of %s", team.rank, job.name)
@@ -164,6 +173,7 @@ class _Keeper:
         self.job, self.number, self.team, self.mailbox = job, number, team, mailbox
         self.save_seconds, self.saved = save_seconds, time.monotonic()
         self.news: list[Epoch] = []
+        self.sent: list[Any] = []
         self.told = 0.0
 
     def finish(self, result: Trained | Failed) -> None:
@@ -194,7 +204,8 @@ class _Keeper:
 
     def _tell(self) -> None:
         if self.team.rank == 0 and self.news:
-            self.mailbox.epochs_done.remote(self.number, self.news)  # nobody waits for it to arrive
+            ray.get(self.sent)  # the last message has long arrived, or found that there is no mailbox any more
+            self.sent = [self.mailbox.epochs_done.remote(self.number, self.news)]
         self.news, self.told = [], time.monotonic()
 
 
