@@ -2,6 +2,7 @@
 
 import json
 import logging
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -168,6 +169,7 @@ def doctor_command(data: str | None, no_ray: bool, as_json: bool) -> None:
 
 def main() -> None:
     """The installed command: errors that a user can mend are sentences, not tracebacks."""
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         cli(standalone_mode=False)
     except click.exceptions.Exit as exit_:
@@ -185,6 +187,11 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         err.print("Interrupted; all finished rounds are kept. `openal-ray resume` goes on.")
         sys.exit(INTERRUPTED)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """SIGTERM, as job schedulers send it, ends a run like Ctrl-C: hardware is given back, finished rounds are kept."""
+    raise KeyboardInterrupt
 
 
 def _show(folders: Sequence[Path], target: Path, as_json: bool) -> None:

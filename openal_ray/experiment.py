@@ -85,8 +85,7 @@ def check(config: Config, dataset: Dataset, begun: bool = False) -> Strategy | N
         return None
     strategy = catalogue.build(config.strategy.name, config.strategy.parameters)
     signals.check_names(strategy.needs + strategy.needs_labelled)
-    if strategy.passes:
-        _check_dropout(config, dataset, strategy)
+    _check_network(config, dataset, (*strategy.needs, *strategy.needs_labelled), strategy.passes)
     if config.budget.n_end > len(dataset.train):
         log.warning("budget.n_end=%d is more than the %d images there are: the run ends when all of them are labelled",
                     config.budget.n_end, len(dataset.train))  # fmt: skip
@@ -100,13 +99,25 @@ def check(config: Config, dataset: Dataset, begun: bool = False) -> Strategy | N
     return strategy
 
 
-def _check_dropout(config: Config, dataset: Dataset, strategy: Strategy) -> None:
-    """Raises ConfigError if the network has no dropout: one image goes through it, once."""
+def _check_network(config: Config, dataset: Dataset, needs: tuple[str, ...], passes: int) -> None:
+    """One image through a fresh network; raises ConfigError if it cannot take it, or lacks a signal or dropout."""
     learner = Classifier(len(dataset.classes), config.model.name, params=config.model.params)
     height, width, channels = dataset.train.shape
+    image = torch.zeros(1, channels, height, width)
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         network = learner.build(dataset.train.shape).eval()
-        signals.read(network, torch.zeros(1, channels, height, width), strategy.needs, Sampling(passes=1))
+        try:
+            logits = signals.read(network, image, (*needs, "logits"), Sampling(min(passes, 1)))["logits"]
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            raise ConfigError(
+                f"model.name: {config.model.name} cannot take images of {height}×{width}×{channels}: {error} "
+                "Set data.image_size, or choose another network."
+            ) from error
+    if logits.shape != (1, len(dataset.classes)):
+        raise ConfigError(
+            f"model.name: {config.model.name} must give {len(dataset.classes)} numbers an image, one a class, "
+            f"got an output of shape {list(logits.shape)}"
+        )
 
 
 class Experiment:
@@ -246,6 +257,8 @@ class Experiment:
         except AnswersPending:
             pass
         self.folder.record.append(*lines)
+        for reason in found.bad.values():
+            log.warning("image left out: %s", reason)
         self._answered()
 
     def _answered(self) -> None:

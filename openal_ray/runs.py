@@ -22,6 +22,7 @@ from openal_ray.reports.html import write_report
 from openal_ray.reports.trackers import NoTracker, Tracker, WandbTracker
 from openal_ray.run_folder import RunFolder
 from openal_ray.shard import Settings
+from openal_ray.strategies import catalogue as strategies
 from openal_ray.workers import LocalWorkers, Workers
 
 log = logging.getLogger(__name__)
@@ -109,13 +110,15 @@ def expand(values: Mapping[str, Any]) -> list[Config]:
 
     Several runs go to folders of their own inside `out`, named after strategy, parameters and seed.
     """
-    strategies, seeds = _listed(values.get("strategy")), _listed(values.get("seed", 0))
+    names, seeds = _listed(values.get("strategy")), _listed(values.get("seed", 0))
     found = [
-        config.parse({**values, "strategy": strategy, "seed": seed})
-        for strategy, seed in itertools.product(strategies, seeds)
+        _canonical(config.parse({**values, "strategy": strategy, "seed": seed}))
+        for strategy, seed in itertools.product(names, seeds)
     ]
     if len(found) == 1:
         return found
+    if len({one.label for one in found}) < len(found):
+        raise ConfigError(f"strategy, seed: the same run twice among {', '.join(one.label for one in found)}")
     whole = found[0].out or Path("runs") / "compared"
     return [one.model_copy(update={"out": whole / one.label}) for one in found]
 
@@ -128,7 +131,7 @@ def common_folder(configurations: Sequence[Config]) -> Path:
 
 def _listed(value: Any) -> list[Any]:
     if isinstance(value, str) and "," in value:
-        return [yaml.safe_load(part) for part in value.split(",")]
+        return [yaml.safe_load(part) for part in value.split(",") if part.strip()]
     return value if isinstance(value, list) else [value]
 
 
@@ -138,7 +141,16 @@ def as_config(configuration: Config | Mapping[str, Any] | str | Path, overrides:
         configuration = configuration.model_dump(by_alias=True)
     if not isinstance(configuration, Mapping):
         configuration = config.read_file(Path(configuration))
-    return config.parse(config.override(configuration, overrides))
+    return _canonical(config.parse(config.override(configuration, overrides)))
+
+
+def _canonical(configuration: Config) -> Config:
+    """The same with the strategy's own name instead of an alias, so that reports know it for the same."""
+    strategy = configuration.strategy
+    if strategy is None or ":" in strategy.name:
+        return configuration
+    named = strategy.model_copy(update={"name": strategies.find(strategy.name).name})
+    return configuration.model_copy(update={"strategy": named})
 
 
 def load_dataset(configuration: Config) -> Dataset:

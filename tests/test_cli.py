@@ -140,6 +140,7 @@ def test_openals_keys_are_translated_and_said_to_be(
         (["data.name=digit"], "Did you mean 'digits'"),
         (["model.name=resnet19"], "unknown model 'resnet19'"),
         (["budget.n_query=many"], "budget.n_query"),
+        (["strategy=random,random"], "the same run twice"),
         (["seed"], "an override is written key=value"),
         (["data.name=manifest:absent.csv"], "absent.csv"),
     ],

@@ -351,10 +351,11 @@ def test_another_data_set_is_refused_on_resume(finished: Path) -> None:
         ("train.weights=best", "train.weights=best needs a validation split: set data.validation"),
         ("train.patience=3", "train.patience needs a validation split"),
         ("strategy=bald", "set model.params.drop_rate"),
+        ("model.name=vit_tiny_patch16_224", "cannot take images of 8×8×1"),
         ("train.augment=[RandomFlip]", "unknown transform 'RandomFlip'"),
     ],
 )
 def test_bad_input_is_refused_before_any_work(override: str, message: str, tmp_path: Path) -> None:
-    configuration = small(tmp_path / "run", override)
     with pytest.raises(ConfigError, match=message):
+        configuration = small(tmp_path / "run", override)
         check(configuration, runs.load_dataset(configuration))

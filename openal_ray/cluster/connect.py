@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,6 +11,8 @@ from ray.exceptions import AuthenticationError
 
 from openal_ray import config
 from openal_ray.errors import ResourceError
+
+REACH_SECONDS = 10
 
 
 @contextmanager
@@ -50,6 +53,7 @@ def _start(cluster: config.Cluster, verbose: bool) -> None:
     if not address:
         ray.init(address="local", num_cpus=cluster.cpus, include_dashboard=False, **quiet)
         return
+    _check_reachable(address)
     try:
         ray.init(address=address, **quiet)
     except ConnectionError as error:
@@ -60,6 +64,17 @@ def _start(cluster: config.Cluster, verbose: bool) -> None:
             "(RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or ~/.ray/auth_token); for a cluster without tokens, set "
             "RAY_AUTH_MODE=disabled here."
         ) from None
+
+
+def _check_reachable(address: str) -> None:
+    """Raises ResourceError if nobody listens at host:port; Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdigit()):
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
+    except OSError as error:
+        raise ResourceError(f"cluster.address: no Ray cluster answers at {address!r}: {error}") from None
 
 
 @contextmanager

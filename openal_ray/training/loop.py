@@ -263,8 +263,8 @@ class _Training:
     def _diverged(self, what: str) -> TrainingError:
         precision = "" if self.plan.precision == "float32" else " or set train.precision=float32"
         return TrainingError(
-            f"{self.job.name}: {what}. Lower train.optimizer.lr (now {self.plan.optimizer.lr}){precision}; "
-            "the rounds before this one are kept, `openal-ray resume` goes on from them."
+            f"{self.job.name}: {what}. The rounds before this one are kept. A new run with a lower train.optimizer.lr "
+            f"(now {self.plan.optimizer.lr}){precision} may do better; resuming this one would end here again."
         )
 
     def _state(self) -> State:

@@ -161,8 +161,8 @@ def one_round(quick: bool) -> None:
 
     with tempfile.TemporaryDirectory() as folder, runs.workers_for(configuration, dataset, Path(folder)) as workers:
         torch.manual_seed(0)
-        network = backbones.create("small_cnn", 10, (28, 28, 1))
-        workers.shards.load(Classifier(10), network.state_dict())
+        learner = Classifier(10, params={"drop_rate": 0.3})  # dropout, for the Monte Carlo strategies
+        workers.shards.load(learner, learner.build((28, 28, 1)).state_dict())
         workers.shards.read("warm", "train", AllBut(len(pictures), np.empty(0, np.int64)), ("probs",))
         pool = Pool(len(pictures), np.arange(1000) * 7, np.arange(1000) % 10)
         for entry in catalogue.ENTRIES:

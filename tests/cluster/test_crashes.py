@@ -81,15 +81,16 @@ def test_a_killed_driver_is_resumed_to_the_same_selections(
     assert json.loads(state.stdout)[0]["state"] == "finished"
 
 
-def test_ctrl_c_leaves_no_process_and_loses_no_round(
-    config_file: Path, tmp_path: Path, started: list[subprocess.Popen]
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_no_process_and_loses_no_round(
+    number: signal.Signals, config_file: Path, tmp_path: Path, started: list[subprocess.Popen]
 ) -> None:
     folder = tmp_path / "run"
     process = start(["run", str(config_file), f"out={folder}"], started, tmp_path / "log")
     wait_for_line(folder / "rounds.jsonl", '"kind": "evaluated", "round": 0', process)
     everyone = family(process)
     assert len(everyone) > 5  # Ray, the shards and the trainer are really there
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     assert process.wait(60) == 130
     assert "openal-ray resume" in (tmp_path / "log").read_text()
     _, alive = psutil.wait_procs(everyone, timeout=30)

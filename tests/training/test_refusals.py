@@ -16,15 +16,15 @@ HUGE = {"name": "sgd", "lr": 1e38}
 
 def test_a_loss_that_is_not_finite_stops_the_training() -> None:
     expected = (
-        r"^round 1: the training loss became (nan|inf) in epoch 1 of 3\. Lower train\.optimizer\.lr \(now 1e\+38\); "
-        "the rounds before this one are kept, `openal-ray resume` goes on from them."
+        r"^round 1: the training loss became (nan|inf) in epoch 1 of 3\. The rounds before this one are kept\. "
+        r"A new run with a lower train\.optimizer\.lr \(now 1e\+38\) may do better"
     )
     with pytest.raises(TrainingError, match=expected):
         trained(job(optimizer=HUGE))
 
 
 def test_full_precision_is_advised_where_it_is_not_used() -> None:
-    with pytest.raises(TrainingError, match=r"\(now 1e\+38\) or set train.precision=float32;"):
+    with pytest.raises(TrainingError, match=r"\(now 1e\+38\) or set train.precision=float32 may"):
         trained(job(optimizer=HUGE, precision="bfloat16"))
 
 
@@ -37,7 +37,7 @@ class Exploding(Flat):
 
 
 def test_weights_that_are_not_finite_are_never_returned() -> None:
-    with pytest.raises(TrainingError, match="round 1: the weights became infinite or nan. Lower train.optimizer.lr"):
+    with pytest.raises(TrainingError, match="round 1: the weights became infinite or nan. The rounds before"):
         trained(job(5, Exploding(), epochs=1))
 
 
