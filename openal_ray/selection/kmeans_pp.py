@@ -11,15 +11,14 @@ Source: Ash et al. 2020 (arXiv 1906.03671), Alg. 1; Arthur & Vassilvitskii 2007 
 for thinning.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from itertools import pairwise
 from math import fsum
 
 import numpy as np
 
 from openal_ray.selection.bounds import upper_bounds
-from openal_ray.selection.digits import ROUNDING, Digits, concatenated, encode
+from openal_ray.selection.digits import ROUNDING
 from openal_ray.selection.halves import (
     BLOCK,
     Halves,
@@ -31,40 +30,12 @@ from openal_ray.selection.halves import (
     positions_of,
 )
 from openal_ray.selection.outer_rows import OuterRows, squared_distances, squared_norms
+from openal_ray.selection.thinning import Proposals, thinned
 
 _FIRST = 64  # proposals of the first window: the first picks shrink most weights
 _MOST = 8192  # proposals of one window
 _CROWDED = 1 / 32  # share of proposals accepted below which coarse weights say nothing
 _INT8_GAIN = 16  # a shard's int8 product is about so much faster than the driver's float64 one
-_CHUNK = 256  # proposals compared with each other at a time
-
-
-@dataclass(frozen=True)
-class Proposals:
-    """Events of a window of time.
-
-    rows        the m rows proposed
-    times       float64 [m] in units of the window
-    thresholds  float64 [m] uniform between 0 and the weight: an event is accepted if D² is above
-    """
-
-    rows: OuterRows
-    times: np.ndarray
-    thresholds: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.times)
-
-    def __getitem__(self, positions: np.ndarray | slice) -> "Proposals":
-        return Proposals(self.rows[positions], self.times[positions], self.thresholds[positions])
-
-    @staticmethod
-    def joined(parts: Sequence["Proposals"]) -> "Proposals":
-        """The events of all parts, in the order of time."""
-        rows = OuterRows.joined([part.rows for part in parts])
-        times = np.concatenate([part.times for part in parts])
-        thresholds = np.concatenate([part.thresholds for part in parts])
-        return Proposals(rows, times, thresholds)[np.lexsort((rows.indices, times))]
 
 
 class KMeansPPHalf:
@@ -81,7 +52,7 @@ class KMeansPPHalf:
         factors = (checked_rows(name, rows, len(indices)) for name, rows in (("left", left), ("right", right)))
         self._rows = OuterRows(indices, *factors)
         self._device = device
-        self._digits = _encoded(self._rows, device)
+        self._digits = self._rows.digits(device)
         self._weights = np.full(len(self._rows), np.inf)
         numbers = self._rows.indices // BLOCK
         starts = np.flatnonzero(np.diff(numbers, prepend=-1))
@@ -111,7 +82,7 @@ class KMeansPPHalf:
         """
         if len(indices):
             picks = OuterRows(indices, left, right)
-            lowered = self._exact_weights(picks) if exact else upper_bounds(self._digits, _encoded(picks, self._device))
+            lowered = self._exact_weights(picks) if exact else upper_bounds(self._digits, picks.digits(self._device))
             np.minimum(self._weights, lowered, out=self._weights)
             self._weights[positions_of(indices, self._rows.indices)] = 0.0
         events = [Proposals(self._rows[:0], *np.empty((2, 0)))]
@@ -137,10 +108,6 @@ class KMeansPPHalf:
     def lowest(self, k: int, picked: np.ndarray) -> np.ndarray:
         """The lowest `k` dataset indices that are not `picked`."""
         return lowest_left(self._rows.indices, k, picked)
-
-
-def _encoded(rows: OuterRows, device: str = "cpu") -> list[Digits]:
-    return [encode(rows.left, device=device), encode(rows.right, device=device)]
 
 
 def pick_kmeans_pp(halves: Halves, k: int, rng: np.random.Generator) -> Picks:
@@ -192,7 +159,7 @@ class _Seeding:
 
     def answer(self, events: Proposals, total: float) -> None:
         """Draw from the events of the window, and plan the next; `total` is the sum of the weights they came from."""
-        drawn, squared = _walk(events, self.picks, self._k - len(self.picks))
+        drawn, squared = thinned(events, self.picks, self._k - len(self.picks))
         self.picks = OuterRows.joined([self.picks, drawn])
         self.scores = np.append(self.scores, squared)
         self._total = total
@@ -210,42 +177,4 @@ class _Seeding:
         if len(self._news):
             self._total *= max(rate, 0.25)  # with old weights, D² made up this share of them
             rate = 2 / 3
-        self._expected = min(_MOST, 1.5 * missing / rate + 32)
-
-
-def _walk(events: Proposals, picks: OuterRows, k: int) -> tuple[OuterRows, list[float]]:
-    """Up to `k` draws from events in the order of time: the rows and their D².
-
-    A bound on D² rejects most events; the others are compared in float64.
-    """
-    n_before, scores = len(picks), []
-    event_digits, pick_digits = _encoded(events.rows), _encoded(picks)
-    for low in range(0, len(events), _CHUNK):
-        chunk = slice(low, low + _CHUNK)
-        bound = upper_bounds([digits[chunk] for digits in event_digits], pick_digits)
-        hopeful = events[chunk][bound > events.thresholds[chunk]]
-        accepted, squared = _accepted(hopeful, picks, n_before + k - len(picks))
-        new = hopeful.rows[accepted]
-        picks = OuterRows.joined([picks, new])
-        pick_digits = [concatenated(old, more) for old, more in zip(pick_digits, _encoded(new), strict=True)]
-        scores += squared
-    return picks[n_before:], scores
-
-
-def _accepted(events: Proposals, picks: OuterRows, k: int) -> tuple[list[int], list[float]]:
-    """The same for a chunk of events: positions and D²."""
-    squared = squared_distances(events.rows, picks)[0].min(axis=1)
-    between = squared_distances(events.rows, events.rows)[0]
-    positions: list[int] = []
-    scores: list[float] = []
-    now = 0
-    while len(positions) < k:
-        hits = np.flatnonzero(events.thresholds[now:] < squared[now:])
-        if not hits.size:
-            break
-        hit = now + int(hits[0])
-        positions.append(hit)
-        scores.append(float(squared[hit]))
-        np.minimum(squared, between[hit], out=squared)
-        now = hit + 1
-    return positions, scores
+        self._expected = min(_MOST, 2 * missing / rate + 32)

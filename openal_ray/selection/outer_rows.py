@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from openal_ray.selection.digits import Digits, encode
+
 _TILE = 1024  # rows converted to float64 at a time
 
 
@@ -28,6 +30,10 @@ class OuterRows:
 
     def __getitem__(self, positions: np.ndarray | list[int] | slice) -> "OuterRows":
         return OuterRows(self.indices[positions], self.left[positions], self.right[positions])
+
+    def digits(self, device: str = "cpu") -> list[Digits]:
+        """The digits of both factors, for `bounds`."""
+        return [encode(self.left, device=device), encode(self.right, device=device)]
 
     @staticmethod
     def joined(parts: Sequence["OuterRows"]) -> "OuterRows":

@@ -1,6 +1,6 @@
 """Selection against what others do: k-center, BADGE, uncertainty scores; seconds, memory, exchanges, bytes, goals.
 
-    python -m tests.benchmarks.selection            (about 25 minutes on one core; --quick: 2 minutes, smaller)
+    python -m tests.benchmarks.selection            (about 10 minutes on one core; --quick: 1 minute, smaller)
 
 Seconds are CPU-seconds of one process with one thread. Forms that are compared run interleaved; the median of the
 repeats is shown, and how many times longer than ours it is. Peers are their algorithms, written anew

@@ -39,13 +39,13 @@ def crowded(n: int) -> tuple[np.ndarray, np.ndarray]:
 
 def p_value(left: np.ndarray, right: np.ndarray, k: int, runs: int, n_shards: int = 1) -> tuple[float, int]:
     """χ² of the picks of many runs against the law of the materialised rows; and the number of joint cells."""
-    indices = np.arange(len(left)) * BLOCK // 2  # two rows a block
+    indices = np.arange(len(left)) * BLOCK // 5  # five rows a block
     law = naive.kmeans_pp_law(left, right, k)
     rng = np.random.default_rng(11)
     seen = dict.fromkeys(law, 0)
     for _ in range(runs):
         picks = pick_kmeans_pp(naive.split(KMeansPPHalf, n_shards, left, right, indices=indices), k, rng)
-        seen[tuple((picks.indices // (BLOCK // 2)).tolist())] += 1
+        seen[tuple(np.searchsorted(indices, picks.indices).tolist())] += 1
     expected, observed = (np.array(list(table.values()), dtype=float) for table in (law, seen))
     expected *= runs
     rare = expected < 3
@@ -56,7 +56,7 @@ def p_value(left: np.ndarray, right: np.ndarray, k: int, runs: int, n_shards: in
 
 @pytest.mark.parametrize("n_shards", [1, 3])
 def test_the_joint_law_is_that_of_the_materialised_rows(n_shards: int) -> None:
-    p, cells = p_value(*factors(8, 3, 4, seed=3), k=3, runs=2000, n_shards=n_shards)
+    p, cells = p_value(*factors(12, 3, 4, seed=3), k=3, runs=2000, n_shards=n_shards)
     assert p > 0.01 and cells > 30
 
 
