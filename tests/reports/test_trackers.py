@@ -44,6 +44,7 @@ def _records(path: Path) -> Iterator[Any]:
 
 def _sent(path: Path) -> tuple[Any, dict[str, Any], list[dict[str, Any]]]:
     """The run, its configuration and its rows of history."""
+    wandb.teardown()  # its service writes behind our back; only once it has ended is the file whole
     records = list(_records(path))
     run = next(record.run for record in records if record.WhichOneof("record_type") == "run")
     config = {item.key: json.loads(item.value_json) for item in run.config.update}
