@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from openal_ray import runs
+from openal_ray.checks import check
 from openal_ray.data.images import ArrayImages
 from openal_ray.errors import BadImages, ConfigError, RunError
-from openal_ray.experiment import Experiment, check
+from openal_ray.experiment import Experiment
 from openal_ray.pool import AnswersPending, DatasetOracle
 from openal_ray.run_folder import RunFolder
 from openal_ray.strategies.catalogue import ENTRIES
@@ -256,7 +257,7 @@ def test_people_are_waited_for_and_their_answers_taken_up(tmp_path: Path) -> Non
     configuration = small(tmp_path / "run", "budget.start=given", "train.epochs=1")
     known = runs.load_dataset(configuration)
     labels = known.labels.copy()
-    labels[40:] = -1
+    labels[40:] = -2
     with pytest.raises(AnswersPending, match="10 image"):  # 40 given, so 10 are missing to n_end = 50
         finish(experiment(configuration, replace(known, labels=labels)))
     waiting = [int(row["index"]) for row in rows(tmp_path / "run", "selections.csv") if row["round"] == "1"]
@@ -273,7 +274,7 @@ def test_a_validation_split_stays_what_it_was_while_people_label(tmp_path: Path)
     configuration = small(tmp_path / "run", "budget.start=given", "train.epochs=1", "data.validation=0.2")
     known = runs.load_dataset(configuration)
     labels = known.labels.copy()
-    labels[60:] = -1
+    labels[60:] = -2
     first = experiment(configuration, replace(known, labels=labels))
     split = first.state.validation.tolist()
     with pytest.raises(AnswersPending):

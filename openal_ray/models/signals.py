@@ -18,14 +18,21 @@ SIGNALS = {
     "stages": "[n, ΣC_i] the spatial mean of every stage's map, one after the other",
 }
 NAMES = SIGNALS | monte_carlo.SIGNALS
+CLASSIFIER = ""  # the network whose signals have no prefix; those of a helper are called helper.signal
 WIDE = ("features", "maps", "stages")  # what read.half stores in float16
 
 
-def check_names(names: Iterable[str]) -> None:
-    """Raises ConfigError for a name that is no signal."""
-    for name in names:
-        if name not in NAMES:
-            raise ConfigError(unknown_name("signal", name, NAMES))
+def split(need: str) -> tuple[str, str]:
+    """The network and the signal of a need: ("detector", "logits") of detector.logits, ("", "probs") of probs."""
+    network, _, signal = need.rpartition(".")
+    return network, signal
+
+
+def check_names(needs: Iterable[str]) -> None:
+    """Raises ConfigError for a need whose signal does not exist."""
+    for need in needs:
+        if split(need)[1] not in NAMES:
+            raise ConfigError(unknown_name("signal", need, NAMES))
 
 
 def read(

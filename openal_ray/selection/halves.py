@@ -4,8 +4,8 @@ A shard half is a plain object built on one shard from that shard's arrays and `
 dataset indices of its rows). A driver half is a function `(halves, ..., k) -> Picks` that knows nothing but `Halves`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,10 +21,12 @@ class Picks:
 
     indices  int64 [k] dataset indices
     scores   float64 [k] the acquisition score of each at the moment it was picked
+    notes    arrays [k, …] to be remembered: later rounds see them with the answers
     """
 
     indices: np.ndarray
     scores: np.ndarray
+    notes: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 class Halves(Protocol):

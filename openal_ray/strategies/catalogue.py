@@ -52,7 +52,7 @@ class Entry:
             "name": self.name,
             "aliases": list(self.aliases),
             "family": self.family,
-            "needs": list(dict.fromkeys(strategy.needs + strategy.needs_labelled)),
+            "needs": list(strategy.all_needs),
             "paper": self.paper,
             "parameters": self.parameters,
             "cost": self.cost,

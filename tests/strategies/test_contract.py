@@ -3,6 +3,7 @@
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 
 import cloudpickle
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from openal_ray import config, seeds
-from openal_ray.models.signals import NAMES
+from openal_ray.models.signals import CLASSIFIER, NAMES
 from openal_ray.pool import Listed, Pool
 from openal_ray.shard import Settings
 from openal_ray.strategies import catalogue
@@ -90,8 +91,9 @@ def test_same_query_in_reverse_order_of_blocks(name: str, many_blocks: Case) -> 
     forwards = many_blocks.ask(name, 30, shards).indices
     real_read = shards.read
 
-    def read_backwards(reading, images, members, *rest):
-        return real_read(reading, images, Backwards(members.between(0, many_blocks.pool.size)), *rest)
+    def read_backwards(order, *rest):
+        members = Backwards(order.members.between(0, many_blocks.pool.size))
+        return real_read(replace(order, members=members), *rest)
 
     shards.read = read_backwards
     np.testing.assert_array_equal(many_blocks.ask(name, 30, shards).indices, forwards)
@@ -157,12 +159,15 @@ def test_reading_changes_nothing(name: str, case: Case) -> None:
     before = {key: value.clone() for key, value in case.weights.items()}
     pictures = case.images.load(np.arange(len(case.images)))
     shards = case.shards(2)
-    networks = [{key: value.clone() for key, value in shard.network.state_dict().items()} for shard in shards.shards]
+    networks = [
+        {key: value.clone() for key, value in shard.networks[CLASSIFIER].state_dict().items()}
+        for shard in shards.shards
+    ]
     case.ask(name, 20, shards)
     assert all(torch.equal(before[key], case.weights[key]) for key in before)
     for shard, network in zip(shards.shards, networks, strict=True):
-        assert not shard.network.training
-        assert all(torch.equal(network[key], value) for key, value in shard.network.state_dict().items())
+        assert not shard.networks[CLASSIFIER].training
+        assert all(torch.equal(network[key], value) for key, value in shard.networks[CLASSIFIER].state_dict().items())
     np.testing.assert_array_equal(case.images.load(np.arange(len(case.images))), pictures)
 
 

@@ -7,6 +7,7 @@ from openal_ray import seeds
 from openal_ray.errors import ConfigError
 from openal_ray.models.monte_carlo import Sampling
 from openal_ray.pool import AllBut
+from openal_ray.shard import ReadOrder
 from openal_ray.strategies import catalogue
 from openal_ray.strategies.strategy import Query
 from tests.strategies.pools import Case, digits
@@ -54,7 +55,7 @@ def test_the_query_is_the_definitions_over_all_passes(name: str, case: Case) -> 
     seed = int(seeds.rng(7, 3, "dropout").integers(2**62))
     shards = case.shards(1)
     everything = AllBut(case.pool.size, np.empty(0, np.int64))
-    shards.read("all", "train", everything, ("mc_probs",), sampling=Sampling(6, seed))
+    shards.read(ReadOrder("all", "train", everything, ("mc_probs",), Sampling(6, seed)))
     reading = shards.gather("all")
     scores = strategy.score(statistics(reading.signals["mc_probs"].astype(np.float64)))
     np.testing.assert_allclose(found.scores, scores[found.indices], atol=1e-5)
