@@ -195,3 +195,46 @@ def test_pictures_are_decoded_once_as_far_as_the_cache_reaches(cached: int, load
     for _ in range(2):
         one.read(ReadOrder("pool", "train", Listed(np.arange(100)), ("probs",)), 0)
     assert images.loads.sum() == loads
+
+
+def test_networks_of_several_names_are_read_from_one_decoding() -> None:
+    images = Counted(100)
+    one = Shard({"train": images}, settings())
+    for name, seed in ((CLASSIFIER, 0), ("detector", 5)):
+        one.load(LEARNER, network(seed).state_dict(), name)
+    one.read(ReadOrder("pool", "train", Listed(np.arange(100)), ("probs", "detector.logits", "detector.probs")), 0)
+    found = one.gather("pool").signals
+    assert list(found) == ["probs", "detector.logits", "detector.probs"] and images.loads.sum() == 100
+    for name, seed in (("probs", 0), ("detector.logits", 5), ("detector.probs", 5)):
+        expected = plain_pass(np.arange(100), seed)[name.rpartition(".")[2]]
+        np.testing.assert_allclose(found[name], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_only_what_came_from_a_replaced_network_is_dropped() -> None:
+    one = shard()
+    one.load(LEARNER, network(5).state_dict(), "encoder")
+    for reading, need in (("round", "probs"), ("lasting", "encoder.features"), ("both", "encoder.probs")):
+        needs = (need, "probs") if reading == "both" else (need,)
+        one.read(ReadOrder(reading, "train", Listed([1, 2]), needs), 0)
+    one.load(LEARNER, network(1).state_dict())
+    assert [one.gather(reading) is None for reading in ("round", "lasting", "both")] == [True, False, True]
+
+
+class Whole:
+    """A shard half that shows what it was made from."""
+
+    def __init__(self, part: Part) -> None:
+        self.part = part
+
+
+def test_a_half_is_made_of_some_rows_with_signals_of_other_readings_beside() -> None:
+    one = shard()
+    one.read(ReadOrder("all", "train", Listed(np.arange(50)), ("features",)), 0)
+    one.read(ReadOrder("some", "train", Listed([3, 7, 40]), ("probs",)), 0)
+    assert one.open("h/1", Rows("some", among=Listed([7, 40, 49]), beside=("all",)), Whole, ())
+    part = one.halves["h/1"].part
+    assert part.indices.tolist() == [7, 40] and set(part.signals) == {"probs", "features"}
+    for name in part.signals:
+        np.testing.assert_allclose(part.signals[name], plain_pass(part.indices)[name], rtol=1e-3, atol=1e-4)
+    assert part.networks is one.networks
+    assert not one.open("h/2", Rows("some", among=Listed([8])), Whole, ())

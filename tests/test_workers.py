@@ -132,3 +132,20 @@ def test_a_picture_is_decoded_once_for_training_and_for_all_shards() -> None:
     assert images.loads.tolist() == [1] * 1500
     for shard in workers.shards.shards:
         assert shard.images["train"] is workers.images["train"]  # one memory for all
+
+
+def test_what_is_there_already_is_not_read_again() -> None:
+    images, told = Counted(1500), []
+    made = LocalShards({"train": images}, settings(), 2)
+    made.load(LEARNER, network().state_dict())
+    made.load(LEARNER, network(1).state_dict(), "encoder")
+    lasting = ReadOrder("pool", "train", AllBut(1500, np.array([3])), ("encoder.features",))
+    first = made.read(lasting)
+    made.load(LEARNER, network(2).state_dict())  # a new round's classifier
+    again = made.read(ReadOrder("pool", "train", AllBut(1500, np.array([3])), ("encoder.features",)), told.append)
+    assert again == first and told == [1499] and images.loads.sum() == 1499
+    made.read(replace(lasting, members=Listed([5])))
+    assert made.gather("pool").indices.tolist() == [5]
+    made.load(LEARNER, network(3).state_dict(), "encoder")
+    made.read(replace(lasting, members=Listed([5])))
+    assert images.loads[5] == 3

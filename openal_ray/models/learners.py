@@ -79,12 +79,15 @@ class Classifier:
     def loss(
         self, network: nn.Module, images: torch.Tensor, targets: torch.Tensor, progress: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        logits = network(images).float()
+        logits = network(images)
+        return self.losses(logits, targets).mean(), (logits.argmax(1) == targets).sum()
+
+    def losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Weighted cross-entropy of each image [n]."""
+        logits = logits.float()
         # Not cross_entropy's own `weight`: it divides by the weights in the batch, which differ from part to part.
         losses = functional.cross_entropy(logits, targets, reduction="none", label_smoothing=self.label_smoothing)
-        if self.class_weights:
-            losses = losses * logits.new_tensor(self.class_weights)[targets]
-        return losses.mean(), (logits.argmax(1) == targets).sum()
+        return losses * logits.new_tensor(self.class_weights)[targets] if self.class_weights else losses
 
     def reader(self) -> "Classifier":
         return replace(self, checkpoint=None, class_weights=())

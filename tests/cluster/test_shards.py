@@ -17,8 +17,8 @@ from openal_ray.pool import AllBut, Listed
 from openal_ray.selection.top_k import TopKHalf
 from openal_ray.shard import ReadOrder, Rows, Settings
 from openal_ray.strategies import catalogue
+from openal_ray.testing.pools import LEARNER, Case, digits
 from openal_ray.workers import ShardLost
-from tests.strategies.pools import Case, digits
 from tests.test_experiment import Holes
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
@@ -41,7 +41,7 @@ def actors(case: Case, ray_cluster: None) -> Iterator[RayShards]:
 
 @pytest.fixture
 def shards(case: Case, actors: RayShards) -> RayShards:
-    case.loaded(actors)
+    actors.load(LEARNER, case.weights())
     return actors
 
 
@@ -82,6 +82,7 @@ def test_a_killed_shard_reads_only_its_blocks_again(case: Case, shards: RayShard
     again = sum(count for count in read if count > 0) - case.pool.size
     assert 0 <= again <= sum(len(everything.between(b * 1024, (b + 1) * 1024)) for b in (1, 3, 5))
     expected = case.shards()
+    expected.load(LEARNER, case.weights())
     expected.read(ReadOrder("all", "train", everything, ("probs",)))
     np.testing.assert_array_equal(shards.gather("all").signals["probs"], expected.gather("all").signals["probs"])
 

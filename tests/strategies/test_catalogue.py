@@ -52,8 +52,8 @@ def test_the_facts_of_every_strategy_are_plain_and_true(entry: catalogue.Entry) 
     facts = entry.facts()
     assert json.loads(json.dumps(facts)) == facts
     strategy = build(entry.name, facts["parameters"])
-    assert set(facts["needs"]) == set(strategy.needs) | set(strategy.needs_labelled)
-    assert all(name in signals.NAMES for name in facts["needs"])
+    assert set(facts["needs"]) == set(strategy.needs) | set(strategy.needs_labelled) | set(strategy.needs_pool)
+    assert all(signals.split(name)[1] in signals.NAMES for name in facts["needs"])
     assert facts["needs_start"] is strategy.needs_start
     assert facts["description"] == inspect.getdoc(entry.build)
     assert facts["paper"] and facts["cost"] and facts["family"]
