@@ -3,13 +3,14 @@
 import numpy as np
 
 from openal_ray.selection import scores
+from openal_ray.selection.batch_bald import CONFIGURATIONS, BatchBaldHalf, pick_batch_bald
 from openal_ray.selection.halves import LocalHalves
 from openal_ray.selection.k_center import KCenterHalf, pick_k_center
 from openal_ray.selection.kmeans_pp import KMeansPPHalf, pick_kmeans_pp
 from openal_ray.selection.stochastic import StochasticHalf, pick_stochastic
 from openal_ray.selection.top_k import TopKHalf, pick_top_k
 
-__all__ = ["k_center", "kmeans_pp", "scores", "stochastic_top_k", "top_k"]
+__all__ = ["batch_bald", "k_center", "kmeans_pp", "scores", "stochastic_top_k", "top_k"]
 
 
 def top_k(scores: np.ndarray, k: int) -> np.ndarray:
@@ -57,3 +58,17 @@ def kmeans_pp(left: np.ndarray, right: np.ndarray, k: int, rng: np.random.Genera
     """
     half = KMeansPPHalf(left, right, np.arange(len(left)))
     return pick_kmeans_pp(LocalHalves([half]), k, rng).indices
+
+
+def batch_bald(
+    mc_probs: np.ndarray, k: int, rng: np.random.Generator, configurations: int = CONFIGURATIONS
+) -> np.ndarray:
+    """Positions int64 [k] of the batch whose labels together say most about the weights, picked greedily.
+
+    mc_probs        [n, T, C] class probabilities of T passes under dropout (`mc_probs` of the signals)
+    configurations  all C^b label configurations of b picks are counted while there are so few; then so many are drawn
+    raises          ValueError if k > n, configurations < 1, or rows are not probabilities
+    source          Kirsch et al. 2019 (arXiv 1906.08158), Alg. 1
+    """
+    half = BatchBaldHalf(mc_probs, np.arange(len(mc_probs)))
+    return pick_batch_bald(LocalHalves([half]), k, rng, configurations).indices
