@@ -30,7 +30,7 @@ def stochastic_top_k(
     form    the weight of a score s of rank r (1 = best): power s^beta, softmax exp(beta s), softrank r^-beta
     beta    > 0, the coldness: towards 0 a uniform draw, towards infinity top_k
     raises  ValueError if k > n, a score is NaN, form or beta is unknown, or a score is negative and the form power
-    source  Kirsch et al. 2023 (arXiv 2106.12059), section 3
+    source  Kirsch et al. 2023 (arXiv 2106.12059)
     """
     half = StochasticHalf(scores, np.arange(len(scores)), int(rng.integers(2**63)), form, beta)
     return pick_stochastic(LocalHalves([half]), k, form, beta).indices

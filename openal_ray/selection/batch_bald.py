@@ -8,7 +8,7 @@ While all configurations of labels are known, a gain only falls as picks are add
 is an upper bound, and rows whose bound is too low are not looked at. Gains are made in float32 with a bound on their
 error, and again in float64, one row after the other in a fixed order, for the rows that could win.
 
-Source: Kirsch et al. 2019 (arXiv 1906.08158), Alg. 1 and section 3.
+Source: Kirsch et al. 2019 (arXiv 1906.08158), Alg. 1.
 """
 
 import math

@@ -9,7 +9,7 @@ softrank  r^-β       value -β ln r + noise; the scores' order alone matters, t
 
 An image's noise depends on the seed and its dataset index alone, whatever the shards and the other candidates.
 
-Source: Kirsch et al. 2023 (arXiv 2106.12059), section 3, where noise of scale 1/β is added to s, ln s or -ln r.
+Source: Kirsch et al. 2023 (arXiv 2106.12059), where noise of scale 1/β is added to s, ln s or -ln r.
 """
 
 import math
