@@ -11,6 +11,7 @@ from torch.nn import functional
 from openal_ray.errors import ConfigError
 from openal_ray.models import backbones
 from openal_ray.models.checkpoints import PACKAGED
+from openal_ray.models.pixels import Normalise
 
 PUBLISHED = "pretrained"  # timm's own weights, fetched once
 
@@ -59,14 +60,13 @@ class FrozenEncoder(nn.Module):
     def __init__(self, network: Any, size: int, given: Any, wanted: Any) -> None:
         super().__init__()
         self.network, self.size = network, size
-        for name, values in zip(("mean", "std", "own_mean", "own_std"), (*given, *wanted), strict=True):
-            self.register_buffer(name, torch.tensor(values).reshape(1, -1, 1, 1))
+        self.given, self.wanted = Normalise(*given), Normalise(*wanted)
 
     def forward_features(self, images: torch.Tensor) -> Any:
-        pixels = images * self.std + self.mean
+        pixels = images / self.given.scale + self.given.shift
         pixels = pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels
-        pixels = functional.interpolate(pixels, (self.size, self.size), mode="bicubic", antialias=True).clamp(0, 1)
-        return self.network.forward_features((pixels - self.own_mean) / self.own_std)
+        pixels = functional.interpolate(pixels, (self.size, self.size), mode="bicubic", antialias=True)
+        return self.network.forward_features(self.wanted(pixels.clamp(0, 255)))
 
     def forward_head(self, maps: torch.Tensor, pre_logits: bool = False) -> Any:
         return self.network.forward_head(maps, pre_logits=pre_logits)

@@ -15,9 +15,11 @@ from openal_ray.models.learners import Classifier, Fitted, Learner
 from openal_ray.models.monte_carlo import Sampling
 from openal_ray.pool import AllBut, Listed, Members, Pool
 from openal_ray.record import PastQuery
+from openal_ray.selection.batch_bald import BatchBaldHalf, pick_batch_bald
 from openal_ray.selection.halves import Halves, Picks
 from openal_ray.selection.k_center import KCenterHalf, pick_k_center
 from openal_ray.selection.kmeans_pp import KMeansPPHalf, pick_kmeans_pp
+from openal_ray.selection.stochastic import StochasticHalf, check_form, pick_stochastic
 from openal_ray.selection.top_k import TopKHalf, pick_top_k
 from openal_ray.shard import Part, ReadOrder, Rows
 from openal_ray.signal_store import Reading, Signals
@@ -62,6 +64,14 @@ class View:
         """The k candidates of highest score; each shard sends its best k."""
         return pick_top_k(self.open(_top_k_half, score), k)
 
+    def stochastic(self, score: Score, k: int, rng: np.random.Generator, form: str, beta: float) -> Picks:
+        """k candidates drawn without replacement, those of higher score likelier; see `selection.stochastic`."""
+        return pick_stochastic(self.open(_stochastic_half, score, int(rng.integers(2**63)), form, beta), k, form, beta)
+
+    def batch_bald(self, k: int, rng: np.random.Generator, configurations: int) -> Picks:
+        """The k candidates whose labels together say most about the weights, from `mc_probs`."""
+        return pick_batch_bald(self.open(_batch_bald_half), k, rng, configurations)
+
     def k_center(self, signal: str, k: int) -> Picks:
         """Greedy k-center over a signal [n, D], with the labelled images as the first centres."""
         covered = self.labelled.signals.get(signal)
@@ -94,6 +104,17 @@ def highest_scores(view: View, budget: int, rng: np.random.Generator) -> Picks:
     if view.score is None:
         raise TypeError("a strategy without a score needs a pick of its own")
     return view.top_k(view.score, budget)
+
+
+def drawn_scores(form: str, beta: float) -> Callable[[View, int, np.random.Generator], Picks]:
+    """A `pick` that draws by the score instead of taking the highest (Kirsch et al. 2023); raises ValueError."""
+    check_form(form, beta)
+
+    def pick(view: View, budget: int, rng: np.random.Generator) -> Picks:
+        assert view.score is not None
+        return view.stochastic(view.score, budget, rng, form, beta)
+
+    return pick
 
 
 @dataclass(frozen=True)
@@ -285,6 +306,14 @@ def _checked(picks: Picks, view: View, budget: int) -> Picks:
 
 def _top_k_half(part: Part, score: Score) -> TopKHalf:
     return TopKHalf(score(part.signals), part.indices)
+
+
+def _stochastic_half(part: Part, score: Score, seed: int, form: str, beta: float) -> StochasticHalf:
+    return StochasticHalf(score(part.signals), part.indices, seed, form, beta)
+
+
+def _batch_bald_half(part: Part) -> BatchBaldHalf:
+    return BatchBaldHalf(part.signals["mc_probs"], part.indices)
 
 
 def _k_center_half(part: Part, signal: str) -> KCenterHalf:
