@@ -36,7 +36,7 @@ class Encoder:
     def build(self, shape: tuple[int, int, int]) -> nn.Module:
         import timm
 
-        published = timm.get_pretrained_cfg(self.name)
+        published: Any = timm.get_pretrained_cfg(self.name)
         size = self.size or published.input_size[-1]
         network = backbones.create(
             self.name, published.num_classes, (size, size, 3),

@@ -68,8 +68,10 @@ class Entry:
 
 _SCORE_COST = "O(N·C) time, S·B candidates to the driver"
 _PASSES_COST = "T head passes, or T whole ones if dropout lies deeper; O(N·C) memory whatever T; S·B candidates"
-_COMMITTEE_COST = "members - 1 further trainings a round, at the same time with train.at_once; members forward passes of " \
+_COMMITTEE_COST = (
+    "members - 1 further trainings a round, at the same time with train.at_once; members forward passes of "
     "one decoding; O(N·members·C) memory; S·B candidates"
+)
 
 ENTRIES = (
     Entry(random, "reference", "–", "O(B); no forward pass", ("RandomSampling",)),
@@ -116,7 +118,7 @@ ENTRIES = (
 )  # fmt: skip
 
 TOP = "top"
-BATCH = {"batch": TOP, "beta": 1.0}
+BATCH: dict[str, Any] = {"batch": TOP, "beta": 1.0}
 """Parameters of every strategy that ranks images by a score: the highest scores, or a draw by them: power, softmax or
 softrank (Kirsch et al. 2023, `selection.stochastic`), the colder the larger beta."""
 
