@@ -3,13 +3,15 @@
 import numpy as np
 
 from openal_ray.selection import scores
+from openal_ray.selection.coverage import CoverageHalf, pick_coverage
 from openal_ray.selection.halves import LocalHalves
 from openal_ray.selection.k_center import KCenterHalf, pick_k_center
 from openal_ray.selection.k_means import KMeansHalf, fit_k_means, pick_nearest
+from openal_ray.selection.kernels import RBF, Kernel, TopHat
 from openal_ray.selection.kmeans_pp import KMeansPPHalf, pick_kmeans_pp
 from openal_ray.selection.top_k import TopKHalf, pick_top_k
 
-__all__ = ["k_center", "k_means", "kmeans_pp", "scores", "top_k"]
+__all__ = ["k_center", "k_means", "kmeans_pp", "max_herding", "prob_cover", "scores", "top_k"]
 
 
 def top_k(scores: np.ndarray, k: int) -> np.ndarray:
@@ -54,3 +56,30 @@ def k_means(points: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
     """
     halves = LocalHalves([KMeansHalf(points, np.arange(len(points)))])
     return pick_nearest(halves, fit_k_means(halves, k, rng)).indices
+
+
+def prob_cover(points: np.ndarray, covered: np.ndarray | None, k: int, radius: float) -> np.ndarray:
+    """Positions int64 [k] of ProbCover: k times, the ball that holds most points outside all balls so far.
+
+    points   [n, D] candidates, and points to be covered
+    covered  [m, D] centres that exist already (labelled images); None or m = 0: there are none
+    radius   of a ball, which is open: a point at this distance is outside (see `radius.choose_radius`)
+    raises   ValueError if k > n or a number is not finite
+    source   Yehuda et al. 2022 (arXiv 2205.11320), Alg. 1
+    """
+    return _cover(points, covered, k, TopHat(radius))
+
+
+def max_herding(points: np.ndarray, covered: np.ndarray | None, k: int, bandwidth: float = 1.0) -> np.ndarray:
+    """Positions int64 [k] of MaxHerding: k times, the point that adds most to the mean of max exp(-d² / bandwidth²).
+
+    points, covered   as for `prob_cover`; rows of norm 1 (`distances.unit_rows`) for the default bandwidth
+    raises            ValueError if k > n or a number is not finite
+    source            Bae et al. 2024 (arXiv 2407.12212), Alg. 1
+    """
+    return _cover(points, covered, k, RBF(bandwidth))
+
+
+def _cover(points: np.ndarray, covered: np.ndarray | None, k: int, kernel: Kernel) -> np.ndarray:
+    half = CoverageHalf(points, np.arange(len(points)), kernel)
+    return pick_coverage(LocalHalves([half]), k, covered).indices

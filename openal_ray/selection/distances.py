@@ -35,7 +35,7 @@ def unit_rows(rows: np.ndarray) -> np.ndarray:
 
 def squared_about(rows: np.ndarray, others: np.ndarray, device: str = "cpu") -> tuple[np.ndarray, np.ndarray]:
     """Squared distances float64 [n, m] of rows [n, D] and others [m, D] up to a slack [n] of each row."""
-    one, other = (torch.from_numpy(np.asarray(part, dtype=np.float64)).to(device) for part in (rows, others))
+    one, other = (torch.from_numpy(np.array(part, dtype=np.float64)).to(device) for part in (rows, others))
     squares, other_squares = (part.square().sum(dim=1) for part in (one, other))
     result = torch.addmm(other_squares[None], one, other.t(), alpha=-2).add_(squares[:, None]).cpu().numpy()
     largest = float(other_squares.max()) if len(others) else 0.0

@@ -1,12 +1,13 @@
 """The algorithms as their papers write them, in float64, one pick at a time: what every fast form must reproduce."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from openal_ray.selection.halves import BLOCK, LocalHalves
+from openal_ray.selection.kernels import RBF, TopHat
 
 
 def k_center(points: np.ndarray, covered: np.ndarray, k: int) -> list[int]:
@@ -59,6 +60,31 @@ def lloyd(points: np.ndarray, centres: np.ndarray, iterations: int) -> np.ndarra
         members = np.stack([np.square(points - centre).sum(axis=1) for centre in centres]).argmin(axis=0)
         centres = np.stack([points[members == cluster].mean(axis=0) for cluster in range(len(centres))])
     return centres
+
+
+def kernel(of: TopHat | RBF) -> Callable[[np.ndarray], np.ndarray]:
+    """The same kernel as a plain function of distances."""
+    if isinstance(of, TopHat):
+        return lambda distances: (distances < of.radius).astype(float)
+    return lambda distances: np.exp(-np.square(distances / of.bandwidth))
+
+
+def coverage(
+    points: np.ndarray, covered: np.ndarray, k: int, kernel: Callable[[np.ndarray], np.ndarray]
+) -> tuple[list[int], list[float]]:
+    """Positions and gains of greedy coverage from the dense matrix; where nothing is gained, the lowest positions."""
+    everything = np.concatenate([points, covered]).astype(float)
+    matrix = kernel(np.sqrt(np.square(everything[:, None] - everything[None]).sum(axis=2)))
+    reached = matrix[:, len(points) :].max(axis=1, initial=0.0)
+    picks: list[int] = []
+    gains: list[float] = []
+    for _ in range(k):
+        added = np.maximum(matrix[:, : len(points)] - reached[:, None], 0).mean(axis=0)
+        added[picks] = -1.0
+        picks.append(int(added.argmax()))
+        gains.append(float(added.max()))
+        reached = np.maximum(reached, matrix[:, picks[-1]])
+    return picks, gains
 
 
 def split(half: Any, n_shards: int, *arrays: np.ndarray, indices: np.ndarray | None = None) -> "Counting":
