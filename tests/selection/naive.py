@@ -87,6 +87,47 @@ def coverage(
     return picks, gains
 
 
+def typiclust(points: np.ndarray, covered: np.ndarray, centres: np.ndarray, k: int) -> tuple[list[int], list[float]]:
+    """Positions and typicalities, one pick at a time, from the dense distances."""
+    everything = np.concatenate([points, covered]).astype(float)
+    clusters = np.stack([np.square(everything - centre).sum(axis=1) for centre in centres]).argmin(axis=0)
+    labelled = [*range(len(points), len(everything))]
+    picks: list[int] = []
+    typicalities: list[float] = []
+    for _ in range(k):
+        open_clusters = []
+        for cluster in range(len(centres)):
+            members = np.flatnonzero(clusters == cluster)
+            known = np.isin(members, labelled).sum()
+            if known < len(members):
+                open_clusters.append((len(members) < 5, known, -len(members), cluster))
+        members = np.flatnonzero(clusters == min(open_clusters)[3])
+        distances = {}
+        for member in sorted(set(members.tolist()) - set(labelled)):
+            others = members[members != member]
+            nearest = np.sort(np.sqrt(np.square(everything[others] - everything[member]).sum(axis=1)))[:20]
+            distances[member] = nearest.mean() if len(nearest) else np.inf
+        picks.append(min(distances, key=lambda member: (distances[member], member)))
+        typicalities.append(1 / (distances[picks[-1]] + 1e-5))
+        labelled.append(picks[-1])
+    return picks, typicalities
+
+
+def average_linkage(points: np.ndarray, n_clusters: int) -> list[list[int]]:
+    """Clusters left when the two of least mean distance have been joined again and again."""
+    clusters = [[position] for position in range(len(points))]
+    while len(clusters) > n_clusters:
+        pairs = itertools.combinations(range(len(clusters)), 2)
+        one, other = min(
+            pairs,
+            key=lambda pair: np.linalg.norm(
+                points[clusters[pair[0]]][:, None] - points[clusters[pair[1]]], axis=2
+            ).mean(),
+        )
+        clusters[one] += clusters.pop(other)
+    return clusters
+
+
 def split(half: Any, n_shards: int, *arrays: np.ndarray, indices: np.ndarray | None = None) -> "Counting":
     """`half` over the rows of `arrays`, block b of the dataset indices on shard b % n_shards."""
     indices = np.arange(len(arrays[0])) if indices is None else indices
