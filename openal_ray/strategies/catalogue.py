@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from openal_ray.errors import ConfigError, unknown_name
+from openal_ray.strategies.density import cluster_margin, k_means, max_herding, prob_cover, typiclust
 from openal_ray.strategies.diversity import badge, k_center
 from openal_ray.strategies.ensemble import ensemble_bald, ensemble_entropy, ensemble_variation_ratio, qbc
 from openal_ray.strategies.learned_loss import learning_loss
@@ -110,6 +111,29 @@ ENTRIES = (
         k_center, "diversity", "Sener & Savarese 2018 (arXiv 1708.00489)",
         "O(N·D·(L+B)) time at most, O(N·D) memory in the shards, O((L+B)·D) in the driver",
         ("KCenterGreedy", "CoreSet"),
+    ),
+    Entry(
+        k_means, "diversity", "Lloyd 1982",
+        "O(I·N·D·B) time for I <= 30 steps, O(N·D) memory in the shards, O(B·D) in the driver; I + 4 exchanges or so",
+        ("KMeans", "KMeansSampling"),
+    ),
+    Entry(
+        typiclust, "density", "Hacohen et al. 2022 (arXiv 2202.02794)",
+        "k-means with min(L + B, 500) clusters, then O(M²·D) time for each cluster of M images that is asked; "
+        "S·2048 rows an exchange", ("TypiClust",),
+    ),
+    Entry(
+        prob_cover, "density", "Yehuda et al. 2022 (arXiv 2205.11320)",
+        "O(N²·D) time once a query, O(N·D) memory in the shards, 2048 rows an exchange", ("ProbCover",),
+    ),
+    Entry(
+        max_herding, "density", "Bae et al. 2024 (arXiv 2407.12212)",
+        "O(N²·D) time once a query, O(N·D) memory in the shards, 2048 rows an exchange", ("MaxHerding",),
+    ),
+    Entry(
+        cluster_margin, "hybrid", "Citovsky et al. 2021 (arXiv 2107.14263)",
+        "as a score, then O(M²·D) time and O(M²) memory in the driver for M = 10·B candidates, at most 20,000",
+        ("ClusterMargin",),
     ),
     Entry(
         badge, "hybrid", "Ash et al. 2020 (arXiv 1906.03671)",

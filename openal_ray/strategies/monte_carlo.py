@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 
 from openal_ray.selection import scores
-from openal_ray.selection.batch_bald import CONFIGURATIONS
+from openal_ray.selection.batch_bald import CONFIGURATIONS, BatchBaldHalf, pick_batch_bald
 from openal_ray.selection.halves import Picks
+from openal_ray.shard import Part
 from openal_ray.signal_store import Signals
 from openal_ray.strategies.strategy import Strategy, View
 
@@ -69,7 +70,7 @@ def batch_bald(passes: int = 10, configurations: int = CONFIGURATIONS) -> Strate
         raise ValueError(f"configurations must be at least 1, got {configurations}")
 
     def pick(view: View, budget: int, rng: np.random.Generator) -> Picks:
-        return view.batch_bald(budget, rng, configurations)
+        return pick_batch_bald(view.open(_batch_bald_half), budget, rng, configurations)
 
     return replace(_sampled(passes, ("mc_probs",), None), pick=pick)
 
@@ -78,3 +79,7 @@ def _sampled(passes: int, needs: tuple[str, ...], score: Callable[[Signals], np.
     if passes < 1:
         raise ValueError(f"passes must be at least 1, got {passes}")
     return Strategy(needs=needs, score=score, passes=passes)
+
+
+def _batch_bald_half(part: Part) -> BatchBaldHalf:
+    return BatchBaldHalf(part.signals["mc_probs"], part.indices)

@@ -15,7 +15,6 @@ from openal_ray.models.learners import Classifier, Fitted, Learner
 from openal_ray.models.monte_carlo import Sampling
 from openal_ray.pool import AllBut, Listed, Members, Pool
 from openal_ray.record import PastQuery
-from openal_ray.selection.batch_bald import BatchBaldHalf, pick_batch_bald
 from openal_ray.selection.halves import Halves, Picks
 from openal_ray.selection.k_center import KCenterHalf, pick_k_center
 from openal_ray.selection.kmeans_pp import KMeansPPHalf, pick_kmeans_pp
@@ -67,10 +66,6 @@ class View:
     def stochastic(self, score: Score, k: int, rng: np.random.Generator, form: str, beta: float) -> Picks:
         """k candidates drawn without replacement, those of higher score likelier; see `selection.stochastic`."""
         return pick_stochastic(self.open(_stochastic_half, score, int(rng.integers(2**63)), form, beta), k, form, beta)
-
-    def batch_bald(self, k: int, rng: np.random.Generator, configurations: int) -> Picks:
-        """The k candidates whose labels together say most about the weights, from `mc_probs`."""
-        return pick_batch_bald(self.open(_batch_bald_half), k, rng, configurations)
 
     def k_center(self, signal: str, k: int) -> Picks:
         """Greedy k-center over a signal [n, D], with the labelled images as the first centres."""
@@ -310,10 +305,6 @@ def _top_k_half(part: Part, score: Score) -> TopKHalf:
 
 def _stochastic_half(part: Part, score: Score, seed: int, form: str, beta: float) -> StochasticHalf:
     return StochasticHalf(score(part.signals), part.indices, seed, form, beta)
-
-
-def _batch_bald_half(part: Part) -> BatchBaldHalf:
-    return BatchBaldHalf(part.signals["mc_probs"], part.indices)
 
 
 def _k_center_half(part: Part, signal: str) -> KCenterHalf:
