@@ -14,7 +14,7 @@ from openal_ray.selection.halves import Halves, Picks, checked_sizes
 from openal_ray.selection.top_k import TopKHalf, best_positions
 
 _FACTOR = 10  # candidates a pick, as in the paper's experiments on Open Images
-_MOST = 20_000  # candidates whose pairwise distances the driver holds: 1.6 GB
+_MOST = 20_000  # candidates whose pairwise distances the driver holds, twice: 3.2 GB
 
 
 class ClusterMarginHalf:

@@ -28,7 +28,8 @@ def checked_points(name: str, points: np.ndarray, n: int) -> np.ndarray:
 
 
 def unit_rows(rows: np.ndarray) -> np.ndarray:
-    """`rows` [n, D] divided by their Euclidean norms; rows of zeros stay."""
+    """`rows` [n, D] divided by their Euclidean norms, float32 or float64; rows of zeros stay."""
+    rows = rows.astype(np.promote_types(rows.dtype, np.float32), copy=False)
     norms = row_norms(rows)[:, None]
     return rows / np.where(norms > 0, norms, 1)
 

@@ -63,10 +63,10 @@ def lloyd(points: np.ndarray, centres: np.ndarray, iterations: int) -> np.ndarra
 
 
 def kernel(of: TopHat | RBF) -> Callable[[np.ndarray], np.ndarray]:
-    """The same kernel as a plain function of distances."""
+    """The same kernel as a plain function of distances; rounded, as `selection.kernels` says it is."""
     if isinstance(of, TopHat):
         return lambda distances: (distances < of.radius).astype(float)
-    return lambda distances: np.exp(-np.square(distances / of.bandwidth))
+    return lambda distances: np.rint(2.0**30 * np.exp(-np.square(distances / of.bandwidth))) / 2.0**30
 
 
 def coverage(

@@ -57,7 +57,7 @@ def test_the_same_picks_for_any_shards() -> None:
 
     def picks(n_shards: int, **limits: float) -> list[int]:
         halves = naive.split(ClusterMarginHalf, n_shards, scores, points, indices=indices)
-        return pick_cluster_margin(halves, 30, np.random.default_rng(0), **limits).indices.tolist()  # type: ignore[arg-type]
+        return pick_cluster_margin(halves, 30, np.random.default_rng(0), **limits).indices.tolist()
 
     for limits in ({}, {"threshold": 1.0}, {"n_clusters": 7}):
         expected = picks(1, **limits)

@@ -32,7 +32,14 @@ def test_picks_and_scores_of_the_dense_form(kernel: Kernel, n_covered: int) -> N
     picks = pick_coverage(split(points, kernel, 1), 60, covered)
     expected, gains = naive.coverage(points, covered, 60, naive.kernel(kernel))
     assert picks.indices.tolist() == expected
-    np.testing.assert_allclose(picks.scores, gains, rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(picks.scores, gains, rtol=1e-12, atol=1e-15)
+
+
+def test_rounding_the_kernel_changes_what_is_below_a_billionth_only() -> None:
+    points = blobs(700)
+    picks = pick_coverage(split(points, RBF(0.5), 1), 60)
+    _, gains = naive.coverage(points, points[:0], 60, lambda distances: np.exp(-np.square(distances / 0.5)))
+    np.testing.assert_allclose(picks.scores, gains, rtol=0, atol=2.0**-30)
 
 
 @pytest.mark.parametrize("kernel", [TopHat(0.3), RBF(0.5)])
@@ -67,7 +74,7 @@ def test_random_pools_grids_and_copies(seed: int) -> None:
     rng = np.random.default_rng(seed)
     n, d = int(rng.integers(1, 60)), int(rng.integers(1, 4))
     points = rng.integers(0, 4, (n, d)).astype(np.float32)  # ties everywhere, and distances at the radius
-    kernel = rng.choice([TopHat(1.0), TopHat(2.0), TopHat(0.5)])
+    kernel = rng.choice([TopHat(1.0), TopHat(2.0), TopHat(0.5), RBF(1.0), RBF(0.3)])
     covered = points[rng.integers(0, n, rng.choice([0, 2]))]
     indices = np.sort(rng.choice(6 * BLOCK, n, replace=False))
     k = int(rng.integers(1, n + 1))

@@ -39,7 +39,7 @@ def test_nearest_is_that_of_naive_distances(kind: str, monkeypatch: pytest.Monke
     assert positions[7] == -1 and (positions == best).all() and (squared == expected.min(axis=1)).all()
 
     def disturbed(*args: object) -> tuple[np.ndarray, np.ndarray]:
-        rough, slack = squared_about(*args)  # type: ignore[arg-type]
+        rough, slack = squared_about(*args)
         return rough + rng.uniform(-1, 1, rough.shape) * slack[:, None], slack
 
     monkeypatch.setattr(distances, "squared_about", disturbed)
@@ -55,3 +55,5 @@ def test_nothing_to_be_near() -> None:
 def test_unit_rows() -> None:
     assert unit_rows(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist() == [[0.6, 0.8], [0.0, 0.0]]
     assert unit_rows(np.ones((2, 3), np.float32)).dtype == np.float32
+    halves = unit_rows(np.full((1, 512), 200, np.float16))  # their squares overflow float16
+    assert halves.dtype == np.float32 and halves == pytest.approx(512**-0.5)
