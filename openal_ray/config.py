@@ -107,7 +107,7 @@ class Named(Section):
 
 
 class Optimizer(Section):
-    name: str = Field("adamw", description="any optimiser of torch.optim, by name")
+    name: str = Field("adamw", description="any optimiser of torch.optim, or lars, by name")
     lr: float = Field(1e-3, gt=0)
     params: dict[str, Any] = Field({}, description="its further arguments, such as weight_decay or momentum")
 
@@ -137,6 +137,48 @@ class Train(Section):
         1, gt=0, description="also its threads, on which the last bits of the weights depend"
     )
     gpus_per_worker: float = Field(0, ge=0)
+
+
+class Views(Section):
+    """How a picture is changed before self-supervised learning sees it; every picture has draws of its own."""
+
+    flip: float = Field(0.5, ge=0, le=1, description="share of the views mirrored, left and right")
+    jitter: float = Field(0.8, ge=0, le=1, description="share whose brightness, contrast, saturation and hue change")
+    grey: float = Field(0.2, ge=0, le=1, description="share without colour")
+    smallest_crop: float = Field(
+        0.08, gt=0, le=1, description="least share of the area that a view shows; 1: all of it"
+    )
+
+
+class PretrainTrain(Train):
+    """How an encoder is trained: the keys of `train`, with other defaults, and without those that ask for labels."""
+
+    epochs: int = Field(100, ge=1)
+    batch_size: int = Field(
+        256, ge=2, description="images a step over all workers together; each is seen twice or more"
+    )
+    scheduler: Named = Field(Named(name="cosine"), description="constant, cosine, multi_step, step or one_cycle")
+    warmup_epochs: float = Field(5, ge=0, description="linear ramp of the learning rate before the scheduler")
+
+    @model_validator(mode="after")
+    def _without_labels(self) -> "PretrainTrain":
+        plain = Train()
+        for key in ("label_smoothing", "class_weights", "weights", "patience", "continue_"):
+            if getattr(self, key) != getattr(plain, key):
+                raise ValueError(f"pretrain.train.{key.rstrip('_')}: there are no labels in pre-training; leave it out")
+        return self
+
+
+class Pretrain(Section):
+    """The encoder that `openal-ray pretrain` trains on the pool without labels; runs do not look at it."""
+
+    method: Literal["simclr", "csi"] = "simclr"
+    shift: Literal["rotation", "cutperm"] = Field("rotation", description="csi: what makes an image another one")
+    shift_weight: float = Field(1.0, ge=0, description="csi: of telling the shift, beside telling images apart")
+    projection: int = Field(128, ge=1, description="width of the head whose output is compared")
+    temperature: float = Field(0.5, gt=0)
+    views: Views = Views()
+    train: PretrainTrain = PretrainTrain()
 
 
 class Read(Section):
@@ -179,6 +221,7 @@ class Config(Section):
     model: Model = Model()
     budget: Budget = Budget()
     train: Train = Train()
+    pretrain: Pretrain = Pretrain()
     read: Read = Read()
     shards: int = Field(2, ge=1, description="actors that share the pool")
     cluster: Cluster = Cluster()

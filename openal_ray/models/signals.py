@@ -17,10 +17,13 @@ SIGNALS = {
     "maps": "[n, …] the last feature maps (or tokens), before pooling",
     "stages": "[n, ΣC_i] the spatial mean of every stage's map, one after the other",
 }
-OWN = {"predicted_loss": "[n] the loss that a network of learning_loss expects of itself"}
+OWN = {
+    "predicted_loss": "[n] the loss that a network of learning_loss expects of itself",
+    "projection": "[n, D] of norm 1: what an encoder of SimCLR or CSI compares images by",
+}
 NAMES = SIGNALS | OWN | monte_carlo.SIGNALS
 CLASSIFIER = ""  # the network whose signals have no prefix; those of a helper are called helper.signal
-WIDE = ("features", "maps", "stages")  # what read.half stores in float16
+WIDE = ("features", "maps", "stages", "projection")  # what read.half stores in float16
 
 
 def split(need: str) -> tuple[str, str]:
@@ -67,8 +70,10 @@ def _read_plain(network: nn.Module, images: torch.Tensor, names: Sequence[str]) 
             signals["stages"] = torch.cat([stage.float().mean(dim=(2, 3)) for stage in stages], dim=1)
         else:
             signals["maps"] = backbone.forward_features(images)
-        if "features" in names:
+        if {"features", "projection"} & set(names):
             signals["features"] = backbone.forward_head(signals["maps"], pre_logits=True)
+        if "projection" in names:
+            signals["projection"] = _projection_head(network)(signals["features"])
         if {"logits", "probs"} & set(names):
             signals["logits"] = backbone.forward_head(signals["maps"])
     signals = {name: signal.float() for name, signal in signals.items()}
@@ -83,6 +88,14 @@ def _loss_head(network: Any) -> Any:
             f"{type(network).__name__} predicts no loss of its own: train the network that learning_loss makes"
         )
     return network.forward_loss
+
+
+def _projection_head(network: Any) -> Any:
+    if not hasattr(network, "forward_projection"):
+        raise ConfigError(
+            f"{type(network).__name__} has no projection: take an encoder that `openal-ray pretrain` has trained"
+        )
+    return network.forward_projection
 
 
 def _backbone(network: nn.Module, stages: bool) -> Any:

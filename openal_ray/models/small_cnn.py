@@ -10,7 +10,8 @@ class SmallCNN(nn.Module):
     114,000 parameters at 28×28; a step of 64 such images costs 6.5 CPU-ms, a prediction 25 CPU-µs
     (measured, see the specification of data and budgets).
 
-    img_size  pixels a side, or (height, width)
+    num_classes  0 leaves the linear head out, as in timm
+    img_size     pixels a side, or (height, width)
     """
 
     def __init__(
@@ -28,7 +29,7 @@ class SmallCNN(nn.Module):
         self.stages = nn.Sequential(_stage(in_chans, 16), _stage(16, 32))
         self.hidden = nn.Linear(32 * places, hidden)
         self.drop = nn.Dropout(drop_rate)
-        self.fc = nn.Linear(hidden, num_classes)
+        self.fc: nn.Module = nn.Linear(hidden, num_classes) if num_classes else nn.Identity()
 
     def get_classifier(self) -> nn.Module:
         return self.fc

@@ -1,6 +1,6 @@
 """Optimisers and learning-rate schedules of PyTorch by the names of the configuration."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -8,6 +8,7 @@ from torch import nn
 
 from openal_ray import config
 from openal_ray.errors import ConfigError, unknown_name
+from openal_ray.training.lars import LARS
 
 UNFIT = {
     "Optimizer",
@@ -17,12 +18,12 @@ UNFIT = {
 
 
 def optimizer(choice: config.Optimizer, network: nn.Module) -> torch.optim.Optimizer:
-    """Any optimiser of torch.optim, upper or lower case; raises ConfigError for an unknown name or parameter."""
-    known: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    """An optimiser of torch.optim, or lars, in any case; raises ConfigError for an unknown name or parameter."""
+    known: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
         name.lower(): value
         for name, value in vars(torch.optim).items()
         if isinstance(value, type) and issubclass(value, torch.optim.Optimizer) and name not in UNFIT
-    }
+    } | {"lars": LARS}
     if choice.name.lower() not in known:
         raise ConfigError(f"train.optimizer.name: {unknown_name('optimiser', choice.name, known)}")
     try:

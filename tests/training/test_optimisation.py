@@ -132,7 +132,8 @@ def test_optimisers_by_name_with_their_parameters() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["sgd", "adam", "adamw", "nadam", "radam", "rmsprop", "adagrad", "adadelta", "adamax", "asgd", "rprop"]
+    "name",
+    ["sgd", "adam", "adamw", "nadam", "radam", "rmsprop", "adagrad", "adadelta", "adamax", "asgd", "rprop", "lars"],
 )
 def test_every_optimiser_on_offer_lowers_a_loss(name: str) -> None:
     torch.manual_seed(0)
