@@ -34,6 +34,7 @@ def cli() -> None:
     openal-ray run configs/digits.yaml strategy=margin seed=0 out=runs/margin
     openal-ray run configs/quickstart.yaml       several strategies and seeds, compared
     openal-ray resume runs/margin                go on after a crash, a Ctrl-C, or new labels
+    openal-ray pretrain configs/pretrain_simclr.yaml   an encoder from all images of a pool, without labels
     openal-ray strategies badge                  what a strategy needs, costs and does
 
     Exit codes: 0 done, 1 a bug, 2 bad input, 3 waiting for people to label, 130 interrupted.
@@ -86,6 +87,41 @@ def resume(folder: Path, overrides: Sequence[str], as_json: bool, verbose: bool)
     with ProgressLine(err, len(folders)) as progress:
         finished = runs.resume_all(folders, overrides, listener=progress)
     _show([each.folder for each in finished], folder, as_json)
+
+
+@cli.command("pretrain")
+@click.argument("configuration", type=click.Path(path_type=Path))
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@json_option
+@verbose_option
+def pretrain_command(configuration: Path, overrides: Sequence[str], as_json: bool, verbose: bool) -> None:
+    """Train an encoder on all images of a pool, without a label, for strategies with encoder=FOLDER.
+
+    The keys `pretrain.…` say how, `data.…` and `model.…` on what; `strategy` and `budget` do not matter, so the file of
+    an experiment will do. Writes encoder.pt and encoder.yaml into out=DIR. The same command again goes on with a
+    training that was stopped, and finds one that is finished.
+    """
+    from openal_ray import config
+    from openal_ray.openal.keys import translate
+    from openal_ray.pretrain import parse, pretrain
+    from openal_ray.progress import EpochLine
+
+    _logs(verbose)
+    values, lines = translate(config.override(config.read_file(configuration), overrides))
+    for line in lines:
+        err.print(line, highlight=False, markup=False)
+    wanted = parse(values)
+    try:
+        with EpochLine(err, f"{wanted.pretrain.method} on {wanted.data.name}") as progress:
+            found = pretrain(wanted, listener=progress)
+    except KeyboardInterrupt:
+        err.print("Interrupted; the same command goes on from the last checkpoint.")
+        sys.exit(INTERRUPTED)
+    if as_json:
+        _print_json({"folder": str(found.folder), **found.facts})
+        return
+    out.print(f"encoder  {found.folder / 'encoder.pt'}", highlight=False, soft_wrap=True)
+    _print_facts(found.facts)
 
 
 @cli.command()

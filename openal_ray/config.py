@@ -24,6 +24,11 @@ def absolute(path: str) -> str:
     return path if "://" in path else str(Path(path).expanduser().absolute())
 
 
+def is_path(name: str) -> bool:
+    """Whether a value that may be a name or a path is a path: it has a folder in it, or the ending of weights."""
+    return ":" not in name and ("/" in name or name.endswith((".pt", ".pth", ".safetensors")))
+
+
 def _with_absolute_path(name: str) -> str:
     """`name`, with the path in it made absolute: folder:PATH, manifest:FILE, or path.py:function."""
     kind, colon, rest = name.partition(":")
@@ -51,6 +56,14 @@ class Strategy(Section):
 
     model_config = ConfigDict(extra="allow", frozen=True)
     name: Name
+
+    @model_validator(mode="before")
+    @classmethod
+    def _absolute_encoder(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        paths = {key: values[key] for key in ("encoder", "encoder_weights") if isinstance(values.get(key), str)}
+        return values | {key: absolute(value) for key, value in paths.items() if is_path(value)}
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -257,12 +270,12 @@ class Config(Section):
         """Strategy, parameters and seed, as the name of a folder."""
         if self.strategy is None:
             return f"supervised-{self.seed}"
-        parameters = [f"{name}={value}" for name, value in self.strategy.parameters.items()]
+        parameters = [f"{name}={_last_part(str(value))}" for name, value in self.strategy.parameters.items()]
         return _file_name("-".join([_last_part(self.strategy.name), *parameters, str(self.seed)]))
 
 
 def _last_part(name: str) -> str:
-    """What follows the folders in folder:PATH, manifest:FILE and path.py:function; other names as they are."""
+    """What follows the folders in a path, folder:PATH, manifest:FILE and path.py:function; other names as they are."""
     return name.rpartition("/")[2]
 
 

@@ -5,11 +5,20 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from openal_ray.config import Config
 from openal_ray.training.job import Epoch
 
+TOLD_EPOCHS = 10  # of a pre-training, where nobody watches
 VERBS = {"query": "reading the pool", "train": "training", "evaluate": "evaluating"}
 
 
@@ -72,3 +81,37 @@ class ProgressLine:
     def _remove(self, task: TaskID | None) -> None:
         if task is not None and task in self.bars.task_ids:
             self.bars.remove_task(task)
+
+
+class EpochLine:
+    """Follows one long training: a moving bar in a terminal, some lines elsewhere; a context manager too."""
+
+    def __init__(self, console: Console, name: str) -> None:
+        self.console, self.name = console, name
+        columns = [
+            TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), MofNCompleteColumn(),
+            TimeElapsedColumn(), TimeRemainingColumn(),
+        ]  # fmt: skip
+        self.bars = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self.task = self.bars.add_task(name, total=None)
+
+    def __enter__(self) -> "EpochLine":
+        self.bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bars.stop()
+
+    def __call__(self, epoch: Epoch) -> None:
+        done = epoch.epoch + 1
+        text = f"{self.name}: epoch {done}/{epoch.epochs}, loss {epoch.loss:.3f}"
+        self.bars.update(
+            self.task, total=epoch.epochs, completed=done, description=f"{self.name}, loss {epoch.loss:.3f}"
+        )
+        if (
+            not self.console.is_terminal
+            and done * TOLD_EPOCHS // epoch.epochs > epoch.epoch * TOLD_EPOCHS // epoch.epochs
+        ):
+            self.console.print(text, highlight=False, markup=False, emoji=False, soft_wrap=True)

@@ -236,7 +236,7 @@ def workers_for(configuration: Config, dataset: Dataset, folder: Path) -> Iterat
     )  # fmt: skip
     if configuration.cluster.use == "local":
         settings = replace(settings, device="cuda" if torch.cuda.is_available() else "cpu")
-        yield LocalWorkers(images, settings, configuration.shards)
+        yield LocalWorkers(images, settings, configuration.shards, folder)
         return
     from openal_ray.cluster.connect import connected
     from openal_ray.cluster.workers import RayWorkers

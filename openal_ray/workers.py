@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ from openal_ray.pool import Members
 from openal_ray.selection.halves import BLOCK, Halves, LocalHalves
 from openal_ray.shard import BlockRead, ReadOrder, Rows, Settings, Shard
 from openal_ray.signal_store import Reading
+from openal_ray.training.file_keeper import STORED, FileKeeper
 from openal_ray.training.job import Epoch, Job, Trained
 from openal_ray.training.loop import NoKeeper, Team, train
 
@@ -155,24 +157,40 @@ class LocalShards:
 
 
 class LocalWorkers:
-    """Everything in this process, on one device: for notebooks, tests and small experiments."""
+    """Everything in this process, on one device: for notebooks, tests and small experiments.
 
-    def __init__(self, images: Mapping[str, Images], settings: Settings, shards: int = 1) -> None:
+    storage  the folder whose subfolder STORED holds the checkpoints inside a training; None: they are not kept
+    """
+
+    def __init__(
+        self, images: Mapping[str, Images], settings: Settings, shards: int = 1, storage: Path | None = None
+    ) -> None:
         # Remembered once, for training and for all shards.
         share = settings.cache_bytes // len(images)
         self.images = {name: remember(source, share) for name, source in images.items()}
-        self.device = torch.device(settings.device)
+        self.device, self.storage = torch.device(settings.device), storage
         self.shards = LocalShards(self.images, replace(settings, cache_bytes=0), shards)
 
     def fit(self, jobs: Mapping[str, Job], listener: Listener = lambda name, epoch: None) -> dict[str, Trained]:
-        team = Team(self.device)
         return {
-            name: train(job, self.images["train"], team, NoKeeper(partial(listener, name)))
+            name: train_here(job, self.images["train"], self.device, partial(listener, name), self.storage)
             for name, job in jobs.items()
         }
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def train_here(
+    job: Job, images: Images, device: torch.device, listener: Callable[[Epoch], None], storage: Path | None
+) -> Trained:
+    """Trains in this process, from the last checkpoint of this very job on if `storage` has one."""
+    if storage is None:
+        return train(job, images, Team(device), NoKeeper(listener))
+    keeper = FileKeeper(storage / STORED, job, listener)
+    trained = train(job, images, Team(device), keeper)
+    keeper.forget()
+    return trained
 
 
 def join_readings(parts: Sequence[Reading | None]) -> Reading:

@@ -28,12 +28,11 @@ from openal_ray import config
 from openal_ray.cluster.connect import free_resources
 from openal_ray.cluster.mailbox import Failed, Mailbox
 from openal_ray.errors import TrainingError, UserError
+from openal_ray.training.file_keeper import SAVE_SECONDS, STORED
 from openal_ray.training.job import Epoch, Job, Trained
 from openal_ray.training.loop import State, Team, train
 
 log = logging.getLogger(__name__)
-STORED = "training"
-SAVE_SECONDS = 30.0  # between checkpoints inside a training; a lost worker costs at most this much, twice
 NEWS_SECONDS = 0.2  # between messages about epochs, which may take a millisecond each
 POLL_SECONDS = 5.0
 QUIET_SECONDS = 30.0  # after so long without a worker the user is told what is being waited for

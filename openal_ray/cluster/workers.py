@@ -16,14 +16,14 @@ import torch
 from openal_ray import config
 from openal_ray.cluster.shards import RayShards
 from openal_ray.cluster.share import share, withdraw_requests
-from openal_ray.cluster.trainers import STORED, GroupLost, TrainSession
+from openal_ray.cluster.trainers import GroupLost, TrainSession
 from openal_ray.data.cached import remember
 from openal_ray.data.images import Images
 from openal_ray.errors import ResourceError
 from openal_ray.shard import Settings
+from openal_ray.training.file_keeper import STORED
 from openal_ray.training.job import Epoch, Job, Trained
-from openal_ray.training.loop import NoKeeper, Team, train
-from openal_ray.workers import Listener
+from openal_ray.workers import Listener, train_here
 
 log = logging.getLogger(__name__)
 
@@ -64,8 +64,10 @@ class RayWorkers:
     def fit(self, jobs: Mapping[str, Job], listener: Listener = lambda name, epoch: None) -> dict[str, Trained]:
         if self.mode == "local":
             device = torch.device("cuda" if self.plan.gpus_per_worker and torch.cuda.is_available() else "cpu")
-            keepers = {name: NoKeeper(partial(listener, name)) for name in jobs}
-            return {name: train(job, self.images, Team(device), keepers[name]) for name, job in jobs.items()}
+            return {
+                name: train_here(job, self.images, device, partial(listener, name), self.storage)
+                for name, job in jobs.items()
+            }
         if self.share.take_turns:
             self.shards.release()
         try:

@@ -8,10 +8,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from openal_ray.config import is_path
 from openal_ray.errors import ConfigError
-from openal_ray.models import backbones
+from openal_ray.models import backbones, encoder_file
 from openal_ray.models.checkpoints import PACKAGED
+from openal_ray.models.contrastive import CSI, SimCLR
+from openal_ray.models.learners import Fitted
 from openal_ray.models.pixels import Normalise
+from openal_ray.models.views import luminance
 
 PUBLISHED = "pretrained"  # timm's own weights, fetched once
 
@@ -42,7 +46,8 @@ class Encoder:
             self.name, published.num_classes, (size, size, 3),
             pretrained=self.weights == PUBLISHED, checkpoint=None if self.weights == PUBLISHED else Path(self.weights),
         )  # fmt: skip
-        return FrozenEncoder(network, size, (self.mean, self.std), (published.mean, published.std))
+        incoming = Adapted((size, size, 3), (self.mean, self.std), (published.mean, published.std))
+        return FrozenEncoder(network, incoming)
 
     def loss(self, network: nn.Module, images: torch.Tensor, targets: torch.Tensor, progress: float) -> Any:
         raise NotImplementedError("a frozen encoder is not trained")
@@ -52,21 +57,14 @@ class Encoder:
 
 
 class FrozenEncoder(nn.Module):
-    """`network` behind a change of size, channels and normalisation.
+    """`network` behind what makes the images that come those that it was trained on."""
 
-    given, wanted  mean and std per channel of what comes and of what the network expects, of pixels in 0 … 1
-    """
-
-    def __init__(self, network: Any, size: int, given: Any, wanted: Any) -> None:
+    def __init__(self, network: Any, incoming: nn.Module) -> None:
         super().__init__()
-        self.network, self.size = network, size
-        self.given, self.wanted = Normalise(*given), Normalise(*wanted)
+        self.network, self.incoming = network, incoming
 
     def forward_features(self, images: torch.Tensor) -> Any:
-        pixels = images / self.given.scale + self.given.shift
-        pixels = pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels
-        pixels = functional.interpolate(pixels, (self.size, self.size), mode="bicubic", antialias=True)
-        return self.network.forward_features(self.wanted(pixels.clamp(0, 255)))
+        return self.network.forward_features(self.incoming(images))
 
     def forward_head(self, maps: torch.Tensor, pre_logits: bool = False) -> Any:
         return self.network.forward_head(maps, pre_logits=pre_logits)
@@ -75,10 +73,73 @@ class FrozenEncoder(nn.Module):
         return self.forward_head(self.forward_features(images))
 
 
+class Adapted(nn.Module):
+    """A change of size, channels and normalisation.
+
+    shape          height, width and channels that are wanted
+    given, wanted  mean and std per channel of what comes and of what is wanted, of pixels in 0 … 1
+    """
+
+    def __init__(self, shape: tuple[int, int, int], given: Any, wanted: Any) -> None:
+        super().__init__()
+        self.size, self.channels = shape[:2], shape[2]
+        self.given, self.wanted = Normalise(*given), Normalise(*wanted)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        pixels = images / self.given.scale + self.given.shift
+        pixels = luminance(pixels) if self.channels == 1 else pixels.expand(-1, self.channels, -1, -1)
+        if pixels.shape[2:] != self.size:
+            pixels = functional.interpolate(pixels, self.size, mode="bicubic", antialias=True)
+        normalised: torch.Tensor = self.wanted(pixels.clamp(0, 255))
+        return normalised
+
+
+@dataclass(frozen=True)
+class SavedEncoder:
+    """An encoder that `openal-ray pretrain` trained, behind a data set's own pictures.
+
+    learner    what trained it
+    shape      of the images that it was trained on
+    mean, std  of the normalisation of the images that come
+    """
+
+    learner: SimCLR | CSI
+    shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def build(self, shape: tuple[int, int, int]) -> nn.Module:
+        network = self.learner.build(self.shape)
+        given, wanted = (self.mean, self.std), (self.learner.mean, self.learner.std)
+        if (shape, given) != (self.shape, wanted):
+            network.incoming = Adapted(self.shape, given, wanted)
+        return network
+
+    def loss(self, network: nn.Module, images: torch.Tensor, targets: torch.Tensor, progress: float) -> Any:
+        raise NotImplementedError("a frozen encoder is not trained")
+
+    def reader(self) -> "SavedEncoder":
+        return self
+
+
 def check(name: str, weights: str) -> None:
     """Raises ConfigError for an encoder that does not exist; builds nothing."""
+    if is_path(name):
+        encoder_file.read(name)
+        return
     if ":" in name or name == "small_cnn":
-        raise ConfigError(f"strategy.encoder: {name!r} is no network of timm's, such as tf_efficientnet_lite0")
+        raise ConfigError(
+            f"strategy.encoder: {name!r} is no network of timm's, such as tf_efficientnet_lite0, "
+            "and no path of what `openal-ray pretrain` wrote, such as runs/encoder/encoder.pt"
+        )
     backbones.check_name(name)
     if weights not in (PUBLISHED, PACKAGED) and not Path(weights).expanduser().is_file():
         raise ConfigError(f"strategy.encoder_weights: must be {PUBLISHED}, {PACKAGED} or a file, got {weights!r}")
+
+
+def fitted(name: str, weights: str, mean: tuple[float, ...], std: tuple[float, ...]) -> Fitted:
+    """The encoder of that name or path, for images normalised with `mean` and `std`; see `Encoder` for `weights`."""
+    if not is_path(name):
+        return Fitted(Encoder(name, weights, mean, std))
+    saved = encoder_file.read(name)
+    return Fitted(SavedEncoder(saved.learner, saved.shape, mean, std), saved.weights)

@@ -19,8 +19,8 @@ class Normalise(nn.Module):
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
-        self.register_buffer("shift", torch.tensor(mean).reshape(1, -1, 1, 1) * 255)
-        self.register_buffer("scale", 1 / (torch.tensor(std).reshape(1, -1, 1, 1) * 255))
+        self.register_buffer("shift", torch.tensor(mean).reshape(1, -1, 1, 1) * 255, persistent=False)
+        self.register_buffer("scale", 1 / (torch.tensor(std).reshape(1, -1, 1, 1) * 255), persistent=False)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         return (pixels.float() - self.shift) * self.scale

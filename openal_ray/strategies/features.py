@@ -6,8 +6,6 @@ from typing import Any
 import numpy as np
 
 from openal_ray.models import encoders
-from openal_ray.models.encoders import Encoder
-from openal_ray.models.learners import Fitted
 from openal_ray.selection.distances import unit_rows
 from openal_ray.signal_store import Signals
 from openal_ray.strategies.strategy import Helpers, Round, View
@@ -20,7 +18,7 @@ NAME = "encoder"
 class Features:
     """Features [n, D] of the network called `encoder`, or of the round's classifier.
 
-    encoder          classifier, or any timm name
+    encoder          classifier, any timm name, or the path of what `openal-ray pretrain` wrote
     encoder_weights  of the encoder: pretrained (timm's, fetched once), packaged (of an installed package), or a file
     unit             divide them by their norms
     """
@@ -55,4 +53,4 @@ class Features:
         return self.of(view.labelled.signals) if len(view.labelled.indices) else None
 
     def _prepare(self, round: Round) -> Helpers:
-        return {NAME: Fitted(Encoder(self.encoder, self.encoder_weights, round.mean, round.std))}
+        return {NAME: encoders.fitted(self.encoder, self.encoder_weights, round.mean, round.std)}
