@@ -38,13 +38,16 @@ class Mailbox:
             self.changed.notify_all()
 
     async def follow(self, number: int, seen: int, seconds: float) -> tuple[list[Epoch], Any]:
-        """Epochs of a job from the `seen`-th on, and its result or None; waits for news for up to `seconds`."""
+        """Epochs of a job from number `seen` on, and its result or None; waits for news for up to `seconds`.
 
-        def news() -> bool:
-            return number in self.results or len(self.epochs.get(number, [])) > seen
+        A job that goes on from a checkpoint of an earlier process tells of no epoch before that.
+        """
 
-        await self._wait(news, seconds)
-        return self.epochs.get(number, [])[seen:], self.results.get(number)
+        def news() -> list[Epoch]:
+            return [epoch for epoch in self.epochs.get(number, []) if epoch.epoch >= seen]
+
+        await self._wait(lambda: number in self.results or bool(news()), seconds)
+        return news(), self.results.get(number)
 
     async def take(self, number: int, seconds: float) -> tuple[str, Any]:
         """The trainers' side: ("job", it), or ("wait", None) after so many seconds, or ("stop", None)."""
@@ -58,9 +61,8 @@ class Mailbox:
 
     async def epochs_done(self, number: int, news: list[Epoch]) -> None:
         async with self.changed:
-            epochs = self.epochs.setdefault(number, [])
-            del epochs[news[0].epoch :]  # a restarted group tells of some epochs again
-            epochs += news
+            before = [epoch for epoch in self.epochs.get(number, []) if epoch.epoch < news[0].epoch]
+            self.epochs[number] = before + news  # a restarted group tells of some epochs again
             self.changed.notify_all()
 
     async def finish(self, number: int, result: Any) -> None:
