@@ -28,7 +28,7 @@ from tests.benchmarks.engine import MEAN, STD, Pictures, _one_thread, console, f
 
 PASSES, SEED = 25, 5
 SIGNALS = ("mc_mean", "mc_entropy", "mc_std", "mc_votes")
-NETWORKS = {"resnet18": (128, 32, 3), "small_cnn": (8192, 28, 1)}  # images, pixels a side, channels
+NETWORKS = {"resnet18": (128, 32, 3), "small_cnn": (16384, 28, 1)}  # images, pixels a side, channels
 SEVERAL = {
     "plain signals": ("probs", "features", "stages"),
     "plain and Monte Carlo": ("probs", "features", "mc_mean", "mc_std"),
