@@ -6,6 +6,9 @@ run that was killed anywhere goes on as if nothing had happened.
 
 import logging
 import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 
 import numpy as np
@@ -14,7 +17,7 @@ from openal_ray import metrics, seeds, start_set
 from openal_ray.checks import check
 from openal_ray.config import Config
 from openal_ray.data.dataset import Dataset
-from openal_ray.errors import DataError
+from openal_ray.errors import ConfigError, DataError, UserError
 from openal_ray.listener import Listener, Silent
 from openal_ray.models.learners import Classifier, Learner
 from openal_ray.networks import Networks
@@ -100,11 +103,12 @@ class Experiment:
         self._hold_networks(round - 1)
         self.listener.phase("query", round, images_to_read(self.strategy, self.pool))
         begin = time.perf_counter()
-        found = query(
-            self.strategy, self.workers.shards, self.pool, len(self.dataset.classes), self._next_budget(),
-            lambda purpose: seeds.rng(self.config.seed, round, purpose),
-            self.config.budget.n_subset, self.listener.advance, self.state.history(),
-        )  # fmt: skip
+        with _own_code(self.config):
+            found = query(
+                self.strategy, self.workers.shards, self.pool, len(self.dataset.classes), self._next_budget(),
+                lambda purpose: seeds.rng(self.config.seed, round, purpose),
+                self.config.budget.n_subset, self.listener.advance, self.state.history(),
+            )  # fmt: skip
         self._seconds = {
             "read_seconds": found.read_seconds,
             "select_seconds": time.perf_counter() - begin - found.read_seconds,
@@ -260,3 +264,22 @@ class Experiment:
 
 def _milliseconds(seconds: float) -> float:
     return round(seconds, 3)
+
+
+@contextmanager
+def _own_code(config: Config) -> Iterator[None]:
+    """An error in a strategy of the user's own is told as theirs, with the place in their file."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if config.strategy is None or ":" not in config.strategy.name:
+            raise
+        file = config.strategy.name.rpartition(":")[0]
+        places = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(file)]
+        where = f", line {places[-1].lineno}: {places[-1].line}" if places else ""
+        raise ConfigError(
+            f"strategy {config.strategy.name} failed with {type(error).__name__}: {error}{where}. "
+            "openal_ray.testing.check_strategy tries it on small pools."
+        ) from error

@@ -180,8 +180,10 @@ def test_people_are_waited_for_with_exit_code_3(
         "budget.start=given",
         "budget.n_query=10",
     ]
-    assert exit_of("run", str(config_file), f"out={out}", *own) == 3
-    assert f"openal-ray resume {out}" in capsys.readouterr().err
+    assert exit_of("run", str(config_file), f"out={out}", "--json", *own) == 3
+    told = capsys.readouterr()
+    assert f"openal-ray resume {out}" in told.err
+    assert json.loads(told.out)[0]["state"] == "waiting for labels"
     with (out / "selections.csv").open() as file:
         asked = [row["id"] for row in csv.DictReader(file) if row["round"] == "1"]
     assert len(asked) == 10 and all(30 <= int(name[1:]) < 60 for name in asked)

@@ -398,3 +398,16 @@ def test_a_helper_is_trained_once_a_round_kept_for_the_query_and_left_out_at_the
     folder = finish(running)
     assert fitted == [["", "twin"], ["", "twin"], [""]]
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["round-002.pt"]
+
+
+def test_an_error_in_a_strategy_of_ones_own_is_told_with_its_place(tmp_path: Path) -> None:
+    file = tmp_path / "faulty.py"
+    file.write_text(
+        "from openal_ray.strategies.strategy import Strategy\n"
+        "def faulty():\n"
+        "    return Strategy(needs=('probs',), score=lambda read: read['probs'][:, 99])\n"
+    )
+    message = r"faulty.py:faulty failed with IndexError: index 99 .*, line 3: return Strategy.*check_strategy"
+    with pytest.raises(ConfigError, match=message):
+        finish(experiment(small(tmp_path / "run", f"strategy={file}:faulty")))
+    assert rows(tmp_path / "run")[0]["round"] == "0"  # what was done is kept
