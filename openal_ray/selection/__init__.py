@@ -5,10 +5,11 @@ import numpy as np
 from openal_ray.selection import scores
 from openal_ray.selection.halves import LocalHalves
 from openal_ray.selection.k_center import KCenterHalf, pick_k_center
+from openal_ray.selection.k_means import KMeansHalf, fit_k_means, pick_nearest
 from openal_ray.selection.kmeans_pp import KMeansPPHalf, pick_kmeans_pp
 from openal_ray.selection.top_k import TopKHalf, pick_top_k
 
-__all__ = ["k_center", "kmeans_pp", "scores", "top_k"]
+__all__ = ["k_center", "k_means", "kmeans_pp", "scores", "top_k"]
 
 
 def top_k(scores: np.ndarray, k: int) -> np.ndarray:
@@ -42,3 +43,14 @@ def kmeans_pp(left: np.ndarray, right: np.ndarray, k: int, rng: np.random.Genera
     """
     half = KMeansPPHalf(left, right, np.arange(len(left)))
     return pick_kmeans_pp(LocalHalves([half]), k, rng).indices
+
+
+def k_means(points: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
+    """Positions int64 [k] of the rows nearest to the centres of `k` clusters, bigger clusters first.
+
+    points  [n, D]; for cosine distances give rows of norm 1
+    raises  ValueError if k > n or a number is not finite
+    source  Lloyd 1982 from a k-means++ start (Arthur & Vassilvitskii 2007)
+    """
+    halves = LocalHalves([KMeansHalf(points, np.arange(len(points)))])
+    return pick_nearest(halves, fit_k_means(halves, k, rng)).indices

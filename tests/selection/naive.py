@@ -52,6 +52,15 @@ def kmeans_pp_law(left: np.ndarray, right: np.ndarray, k: int) -> dict[tuple[int
     return law
 
 
+def lloyd(points: np.ndarray, centres: np.ndarray, iterations: int) -> np.ndarray:
+    """Centres after Lloyd's steps; for data on which no cluster becomes empty."""
+    points, centres = points.astype(float), centres.astype(float)
+    for _ in range(iterations):
+        members = np.stack([np.square(points - centre).sum(axis=1) for centre in centres]).argmin(axis=0)
+        centres = np.stack([points[members == cluster].mean(axis=0) for cluster in range(len(centres))])
+    return centres
+
+
 def split(half: Any, n_shards: int, *arrays: np.ndarray, indices: np.ndarray | None = None) -> "Counting":
     """`half` over the rows of `arrays`, block b of the dataset indices on shard b % n_shards."""
     indices = np.arange(len(arrays[0])) if indices is None else indices
