@@ -3,13 +3,15 @@
 import numpy as np
 
 from openal_ray.selection import scores
+from openal_ray.selection.alpha_mix import AlphaMixHalf, pick_alpha_mix
+from openal_ray.selection.alpha_steps import first_steps
 from openal_ray.selection.halves import LocalHalves
 from openal_ray.selection.k_center import KCenterHalf, pick_k_center
 from openal_ray.selection.k_means import KMeansHalf, fit_k_means, pick_nearest
 from openal_ray.selection.kmeans_pp import KMeansPPHalf, pick_kmeans_pp
 from openal_ray.selection.top_k import TopKHalf, pick_top_k
 
-__all__ = ["k_center", "k_means", "kmeans_pp", "scores", "top_k"]
+__all__ = ["alpha_mix", "k_center", "k_means", "kmeans_pp", "scores", "top_k"]
 
 
 def top_k(scores: np.ndarray, k: int) -> np.ndarray:
@@ -54,3 +56,27 @@ def k_means(points: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
     """
     halves = LocalHalves([KMeansHalf(points, np.arange(len(points)))])
     return pick_nearest(halves, fit_k_means(halves, k, rng)).indices
+
+
+def alpha_mix(
+    features: np.ndarray,
+    logits: np.ndarray,
+    weights: np.ndarray,
+    anchors: np.ndarray,
+    k: int,
+    rng: np.random.Generator,
+    cap: float = 1 / 32,
+) -> np.ndarray:
+    """Positions int64 [k] of ALFA-Mix before a linear head: spread-out images that features of labelled ones confuse.
+
+    features  [n, D] the input of the head
+    logits    [n, C] its output; log-probabilities will do
+    weights   [C, D] of the head; its bias is in the logits
+    anchors   [A, D] mean labelled feature vectors (`alpha_mix.class_anchors`)
+    cap       how far a step goes; the candidates are those of as few steps as give k
+    raises    ValueError if k > n, shapes do not fit or a number is not finite
+    source    Parvaneh et al. 2022 (arXiv 2203.07034), Alg. 1, with the closed form for alpha; see `alpha_mix`
+    """
+    steps = first_steps(features, logits, weights, anchors, cap)
+    half = AlphaMixHalf(features, steps, np.arange(len(steps)))
+    return pick_alpha_mix(LocalHalves([half]), k, rng).indices

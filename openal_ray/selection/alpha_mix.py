@@ -48,7 +48,9 @@ class AlphaMixHalf:
     def narrow(self, last: int) -> None:
         """From now on the rows whose first step is at most `last` are the candidates."""
         chosen = self._steps <= last
-        self._candidates = KMeansHalf(unit_rows(self._features[chosen]), self._indices[chosen], self._device)
+        rows = self._features[chosen]
+        rows = unit_rows(rows.astype(np.promote_types(rows.dtype, np.float32)))
+        self._candidates = KMeansHalf(rows, self._indices[chosen], self._device)
 
     def of_candidates(self, verb: str, *args: Any) -> Any:
         """A question to the `KMeansHalf` of the candidates; asked after `narrow`."""
