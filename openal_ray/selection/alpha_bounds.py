@@ -5,86 +5,109 @@ Where features are rectified, a column is often 0 in a row and in an anchor: it 
 anchor. But few classes can be the first to overtake: a bound on all corrections names them, and only they are done.
 """
 
-import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from openal_ray.selection.mixed_head import ULP, MixedHead, divided, gaps_and_residuals
 
 _PAIRS = 256  # rows and classes corrected at a time
-_TINY = float(np.finfo(np.float64).tiny)
 _ROOM = 64 * ULP  # for the roundings of a few operations
+_LARGEST = 1e15  # products of two such numbers, and sums of them, are far from float32's overflow
+_LEAST = 1e-290  # instead of 0 where there is no slope at all
+_UNDERFLOW = 1e-30  # more than float32 can lose below its smallest number
 
 
 class CriticalBounds:
-    """Bounds for any rows in front of `head`.
+    """Bounds for rows of features in front of `head`.
 
-    most  eps above which nothing matters
-    kind  float type of the features
+    most     eps above which nothing matters
+    largest  the largest absolute feature
     """
 
-    def __init__(self, head: MixedHead, most: float, kind: np.dtype) -> None:
+    def __init__(self, head: MixedHead, most: float, largest: float) -> None:
         self._head, self._most = head, most
+        small = max(largest, np.abs(head.anchors).max(), head.largest) < _LARGEST
+        self._kind: Any = np.float32 if small else np.float64  # of the products of features
+        self._rounding = float(np.finfo(self._kind).eps)
         self._gram = head.weights @ head.weights.T
         squares = np.diagonal(self._gram)
         apart = np.add.outer(squares, squares) - 2 * self._gram
         self._apart = np.sqrt(np.maximum(apart, 0.0) + head.slope_error)  # at least |w_k - w_y|, [C, C]
-        self._anchor_squares = np.square(head.anchors).sum(axis=1)
-        self._dead = np.flatnonzero((head.anchors == 0).any(axis=0))  # columns where some anchor is 0
-        self._zeros = (head.anchors[:, self._dead] == 0).astype(np.float64).T  # [those, A]
-        self._weights = np.ascontiguousarray(head.weights[:, self._dead])
-        self._values = [*_values_of_features(head.anchors, kind)]
+        self._anchors, self._squares = head.anchors.T.astype(self._kind), np.square(head.anchors).sum(axis=1)
+        columns = np.flatnonzero((head.anchors == 0).any(axis=0))  # where some anchor is 0
+        self._any_zero = len(columns) > 0
+        self._columns = slice(None) if 2 * len(columns) > head.width else columns  # a copy of few of them pays
+        self._zeros = (head.anchors[:, self._columns] == 0).T.astype(self._kind)  # [those, A]
+        self._weights = np.ascontiguousarray(head.weights[:, self._columns], dtype=self._kind)
 
-    def intervals(self, features: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """float64 [n] twice: below and above the critical eps of every row of features [n, D] with logits [n, C]."""
-        head = self._head
-        gaps, residuals = gaps_and_residuals(logits)
-        gradients = residuals @ head.weights  # [n, D]
-        norms = np.sqrt(np.einsum("nd,nd->n", gradients, gradients))
-        scale = math.sqrt(head.width) * (1 + _ROOM)
-        lower, upper = (np.maximum(norms + error, _TINY) * scale for error in (-head.norm_error, head.norm_error))
-        shortest, longest = self._lengths(features.astype(np.float64))
-        race = _Race(gaps, residuals @ self._gram, logits.argmax(axis=1), shortest, longest, head.slope_error)
-        self._run(race, gradients[:, self._dead] * (features[:, self._dead] == 0), self._most / lower * (1 + 8 * _ROOM))
-        least, most = race.least * lower * (1 - 4 * _ROOM), race.most * upper
-        vague = (norms <= 3 * head.norm_error) | self._stays_elsewhere(features)
-        least[vague], most[vague] = 0.0, np.inf
+    def intervals(self, features: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of rows of features [n, D] with logits [n, C]: the critical eps is between, and which classes could set it.
+
+        returns  float64 [n] bounds below and above, and bool [n, C] with the first class to overtake, and few others
+        """
+        head, (gaps, residuals) = self._head, gaps_and_residuals(logits)
+        products = residuals @ self._gram  # w_k·G
+        squares = np.einsum("nc,nc->n", products, residuals)  # |G|²
+        lower, upper = (
+            np.sqrt(head.width * np.maximum(squares + error, head.slope_error + _LEAST)) * room
+            for error, room in ((-head.slope_error, 1 - _ROOM), (head.slope_error, 1 + _ROOM))
+        )
+        race = _Race(gaps, products, logits.argmax(axis=1), *self._lengths(features), head.slope_error)
+        rivals = self._run(race, residuals, features, self._most / lower * (1 + _ROOM))
+        least, most = race.least * lower * (1 - _ROOM), race.most * upper * (1 + _ROOM)
+        vague = squares <= 3 * head.slope_error
+        least[vague], most[vague], rivals[vague] = 0.0, np.inf, True
         certain = ~residuals.any(axis=1)
         least[certain] = most[certain] = np.inf
-        return least, most
+        return least, most, rivals
 
-    def _lengths(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _lengths(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """float64 [n, A] twice: below and above the distance of every row to every anchor."""
-        squares = np.add.outer(np.einsum("nd,nd->n", rows, rows), self._anchor_squares)
-        error = 8 * (self._head.width + 8) * ULP * squares
-        squares -= 2 * rows @ self._head.anchors.T
-        return np.sqrt(np.maximum(squares - error, 0.0)), np.sqrt(np.maximum(squares, 0.0) + error)
+        rows = features.astype(self._kind, copy=False)
+        squares = np.add.outer(np.einsum("nd,nd->n", rows, rows).astype(np.float64), self._squares)
+        error = (2 * self._head.width + 32) * self._rounding * squares + _UNDERFLOW
+        squares -= 2.0 * (rows @ self._anchors)
+        return np.sqrt(np.maximum(squares - error, 0.0)), np.sqrt(np.maximum(squares + error, 0.0))
 
-    def _stays_elsewhere(self, features: np.ndarray) -> np.ndarray:
-        """bool [n]: rows that equal an anchor in some column by another value than 0."""
-        found = np.zeros(len(features), dtype=bool)
-        for columns, values in self._values:
-            same = features[:, columns] == values
-            if same.any():
-                found |= same.any(axis=1)
-        return found
-
-    def _run(self, race: "_Race", dead: np.ndarray, limit: np.ndarray) -> None:
-        """Let all classes race that could be first; `dead` [n, ...] is G in the columns that some anchors hold."""
-        slack = np.sqrt(np.einsum("nd,nd->n", dead, dead)) * (1 + 1e-9)
+    def _run(self, race: "_Race", residuals: np.ndarray, features: np.ndarray, limit: np.ndarray) -> np.ndarray:
+        """Let all classes race that could be first and below `limit` [n]; returns which those were."""
+        still, slack = self._still(residuals, features)
         hopes = race.hopes(slack[:, None] * self._apart[race.own])
         rows, best = np.arange(len(hopes)), hopes.argmin(axis=1)
         promising = hopes[rows, best] <= limit
-        self._meet(race, dead, rows[promising], best[promising])
-        hopes[rows, best] = np.inf
-        self._meet(race, dead, *np.nonzero(hopes <= np.minimum(race.most, limit)[:, None]))
+        self._meet(race, still, rows[promising], best[promising])
+        rivals = hopes <= np.minimum(race.most, limit)[:, None]
+        others = rivals.copy()
+        others[rows, best] = False
+        self._meet(race, still, *np.nonzero(others))
+        return rivals
 
-    def _meet(self, race: "_Race", dead: np.ndarray, row: np.ndarray, k: np.ndarray) -> None:
+    def _still(self, residuals: np.ndarray, features: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
+        """G where the features and some anchor are 0, and above its norm [n]; what of it an anchor holds is a part."""
+        if not self._any_zero:
+            return None, np.zeros(len(features))
+        still = residuals.astype(self._kind) @ self._weights
+        still *= features[:, self._columns] == 0
+        norms = np.sqrt(np.einsum("nd,nd->n", still, still)).astype(np.float64)
+        return still, norms * (1 + self._head.width * self._rounding) + self._error()
+
+    def _error(self) -> float:
+        """Bounds the rounding of a correction, relative to |w_k - w_y|, and that of G."""
+        head = self._head
+        return (2 * head.n_classes + 2 * head.width + 32) * self._rounding * head.largest + _UNDERFLOW
+
+    def _meet(self, race: "_Race", still: np.ndarray | None, row: np.ndarray, k: np.ndarray) -> None:
         for low in range(0, len(row), _PAIRS):
             i, c = row[low : low + _PAIRS], k[low : low + _PAIRS]
-            held = (dead[i] * (self._weights[c] - self._weights[race.own[i]])) @ self._zeros  # [pairs, A]
-            race.meet(i, c, held)
+            if still is None:
+                race.meet(i, c)
+            else:
+                moves = self._weights[c]
+                moves -= self._weights[race.own[i]]
+                moves *= still[i]
+                race.meet(i, c, moves @ self._zeros, self._error() * self._apart[race.own[i], c])
 
 
 @dataclass
@@ -112,24 +135,16 @@ class _Race:
 
     def hopes(self, slack: np.ndarray) -> np.ndarray:
         """float64 [n, C] below any eps at which a class overtakes, if no correction is above `slack` [n, C]."""
-        reach = divided(self.gaps, self.slopes + (slack + self.error))
-        return divided(reach, self.longest.max(axis=1, keepdims=True)) * (1 - _ROOM)
+        slopes = (self.slopes + (slack + self.error)) * self.longest.max(axis=1, keepdims=True)
+        return divided(self.gaps, slopes) * (1 - _ROOM)
 
-    def meet(self, row: np.ndarray, k: np.ndarray, held: np.ndarray) -> None:
-        """Classes `k` [p] of rows `row` [p] towards all anchors, with corrections `held` [p, A]."""
+    def meet(
+        self, row: np.ndarray, k: np.ndarray, held: np.ndarray | float = 0.0, error: np.ndarray | float = 0.0
+    ) -> None:
+        """Classes `k` [p] of rows `row` [p] towards all anchors, with corrections `held` [p, A] up to `error` [p]."""
         slopes, gaps = self.slopes[row, k][:, None] - held, self.gaps[row, k]
-        least = divided(gaps, ((slopes + self.error) * self.longest[row]).max(axis=1)) * (1 - _ROOM)
-        most = divided(gaps, ((slopes - self.error) * self.shortest[row]).max(axis=1)) * (1 + _ROOM)
+        error = np.reshape(error, (-1, 1)) + self.error
+        least = divided(gaps, ((slopes + error) * self.longest[row]).max(axis=1)) * (1 - _ROOM)
+        most = divided(gaps, ((slopes - error) * self.shortest[row]).max(axis=1)) * (1 + _ROOM)
         np.minimum.at(self.least, row, least)
         np.minimum.at(self.most, row, most)
-
-
-def _values_of_features(anchors: np.ndarray, kind: np.dtype) -> list[tuple[np.ndarray | slice, np.ndarray]]:
-    """Columns and values of each anchor that are not 0 and that a feature of type `kind` could equal."""
-    with np.errstate(over="ignore"):
-        rounded = anchors.astype(np.promote_types(kind, np.float32))
-    possible = (rounded == anchors) & (anchors != 0)
-    columns = [np.flatnonzero(row) for row in possible]
-    values = [row[here] for row, here in zip(rounded, columns, strict=True)]
-    whole = [slice(None) if len(here) == anchors.shape[1] else here for here in columns]
-    return [(here, row) for here, row in zip(whole, values, strict=True) if len(row)]

@@ -92,7 +92,7 @@ def pick_alpha_mix(halves: Halves, k: int, rng: np.random.Generator) -> Picks:
 
 
 def _stop(counts: Sequence[np.ndarray], k: int) -> tuple[int, int]:
-    """The smallest step with at least `k` candidates, else the last that has any; and how many candidates that gives."""
+    """The smallest step with at least `k` candidates, else the last that has any; and their number."""
     totals = np.zeros(max(len(of_half) for of_half in counts), dtype=np.int64)
     for of_half in counts:
         totals[: len(of_half)] += of_half

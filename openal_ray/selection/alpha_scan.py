@@ -100,7 +100,9 @@ def _predicted(head: Head, features: np.ndarray) -> np.ndarray:
 
 
 def steepest(gradients: np.ndarray) -> Rule:
-    """The paper's closed form for the best alpha: eps |path| / (sqrt(D) |G|) * G / path, where path is not 0.
+    """The paper's closed form for the best alpha: eps |path| / (sqrt(D) |G|) * G / path.
+
+    Columns where features and anchor are both 0 stay, as in the closed form (see `mixed_head`).
 
     gradients  [n, D] G, of each row's cross-entropy at its predicted class; rows of zeros never move
     """
@@ -109,7 +111,7 @@ def steepest(gradients: np.ndarray) -> Rule:
         directions = gradients[mixing.positions].astype(np.float64)
         norms, lengths = np.linalg.norm(directions, axis=1), np.linalg.norm(mixing.paths, axis=1)
         scale = mixing.eps / math.sqrt(directions.shape[1]) * lengths / np.where(norms > 0, norms, 1.0)
-        yield scale[:, None] * directions * (mixing.paths != 0)
+        yield scale[:, None] * directions * ((mixing.features != 0) | (mixing.paths != 0))
 
     return moves
 

@@ -4,7 +4,8 @@ The first step whose eps is at least the critical one (see `mixed_head`) replace
 and step. It is found from an interval that holds the critical eps whatever the rounding of a matrix product; where the
 limit of a step is in the interval too, the row is computed anew on its own: no result depends on what is beside a row.
 
-Source: Parvaneh et al. 2022 (arXiv 2203.07034), section 3.3 and its authors' code. Differs: no 1e-8 beside z* - h.
+Source: Parvaneh et al. 2022 (arXiv 2203.07034), section 3.3 and its authors' code. Differs: no 1e-8 beside z* - h;
+a column where both are the same number moves, unless that number is 0 (the code's 1e-8 holds it; rare but in grids).
 """
 
 import math
@@ -51,14 +52,17 @@ def first_steps(
     if (weights.shape, anchors.shape) != shapes:
         raise ValueError(f"weights and anchors must have shapes {shapes}, got {weights.shape} and {anchors.shape}")
     limits, head = step_limits(cap), MixedHead(weights, anchors)
-    bounds = CriticalBounds(head, float(limits[-1]), features.dtype)
+    largest = float(max(features.max(initial=0), -features.min(initial=0)))
+    bounds = CriticalBounds(head, float(limits[-1]), largest)
     steps = np.empty(len(features), dtype=np.int64)
     for low in range(0, len(features), _TILE):
         tile = slice(low, low + _TILE)
-        least, most = (np.searchsorted(limits, end) for end in bounds.intervals(features[tile], logits[tile]))
-        for unsure in np.flatnonzero(least != most):
-            least[unsure] = np.searchsorted(limits, head.critical(features[low + unsure], logits[low + unsure]))
-        steps[tile] = np.where(least < len(limits), least + 1, NEVER)
+        least, most, rivals = bounds.intervals(features[tile], logits[tile])
+        step, last = (np.searchsorted(limits, end) for end in (least, most))
+        for unsure in np.flatnonzero(step != last):
+            row = low + unsure
+            step[unsure] = np.searchsorted(limits, head.critical(features[row], logits[row], rivals[unsure]))
+        steps[tile] = np.where(step < len(limits), step + 1, NEVER)
     return steps
 
 

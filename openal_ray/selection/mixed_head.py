@@ -3,7 +3,7 @@
 With eps, the features h of an image, an anchor z* and G, the gradient of the cross-entropy at the predicted class y,
 alpha = eps |z* - h| / (sqrt(D) |G|) * G / (z* - h) moves h by alpha * (z* - h), that is by
 
-    eps |z* - h| / (sqrt(D) |G|) * G   in every column where z* and h differ, by nothing in the others.
+    eps |z* - h| / (sqrt(D) |G|) * G   in every column but those where z* and h are both 0, by nothing in these.
 
 So the direction hardly depends on the anchor, the logits change linearly with eps, and class k overtakes y at
 
@@ -22,6 +22,7 @@ ULP = 2.0**-52
 class MixedHead:
     """Weights [C, D] and anchors [A, D], and the critical eps of one row at a time.
 
+    largest      norm of a row of weights
     norm_error   bound on the rounding of |G|, and on |rounding of G|, with room; G in units of `gaps_and_residuals`
     slope_error  of (w_k - w_y)·G
     """
@@ -29,14 +30,15 @@ class MixedHead:
     def __init__(self, weights: np.ndarray, anchors: np.ndarray) -> None:
         self.weights, self.anchors = weights.astype(np.float64), anchors.astype(np.float64)
         self.n_classes, self.width = weights.shape
-        largest = float(np.sqrt(np.square(self.weights).sum(axis=1)).max())
-        self.norm_error = 16 * (self.n_classes + self.width + 16) * ULP * largest
-        self.slope_error = self.norm_error * largest
+        self.largest = float(np.sqrt(np.square(self.weights).sum(axis=1)).max())
+        self.norm_error = 16 * (self.n_classes + self.width + 16) * ULP * self.largest
+        self.slope_error = self.norm_error * self.largest
 
-    def critical(self, row: np.ndarray, logits: np.ndarray) -> float:
+    def critical(self, row: np.ndarray, logits: np.ndarray, rivals: np.ndarray) -> float:
         """The critical eps of features [D] with logits [C]; every sum has an order of its own, whatever is beside it.
 
-        Infinite where G is 0, or nothing but rounding.
+        rivals   bool [C] the classes that may be the first to overtake
+        returns  infinity where G is 0, or nothing but rounding
         """
         gaps, residuals = gaps_and_residuals(logits[None])
         gradient = np.einsum("c,cd->d", residuals[0], self.weights)
@@ -44,9 +46,9 @@ class MixedHead:
         if not residuals.any() or norm <= 2 * self.norm_error:
             return np.inf
         paths = self.anchors - row
-        products = np.einsum("ad,cd->ac", gradient * (paths != 0), self.weights)
-        slopes = products - products[:, [logits.argmax()]]
-        reach = divided(np.broadcast_to(gaps, slopes.shape), slopes).min(axis=1)
+        moved = gradient * ((self.anchors != 0) | (row != 0))
+        own, others = (np.einsum("ad,cd->ac", moved, self.weights[which]) for which in ([logits.argmax()], rivals))
+        reach = divided(gaps[:, rivals], others - own).min(axis=1, initial=np.inf)
         lengths = np.sqrt(np.square(paths).sum(axis=1))
         return float(divided(reach, lengths).min()) * math.sqrt(self.width) * norm
 

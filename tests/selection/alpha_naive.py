@@ -3,10 +3,6 @@
 import numpy as np
 
 
-def heads_output(features: np.ndarray, weights: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    return features @ weights.T + bias
-
-
 def gradient(logits: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """[D] of the cross-entropy at the predicted class: W^T (p - onehot), p_y - 1 without cancellation."""
     own = int(np.argmax(logits))
@@ -19,7 +15,10 @@ def gradient(logits: np.ndarray, weights: np.ndarray) -> np.ndarray:
 def first_step(
     h: np.ndarray, weights: np.ndarray, bias: np.ndarray, anchors: np.ndarray, cap: float, guard: float = 1e-8
 ) -> int | None:
-    """The first step of an image [D] at which some anchor changes the prediction; None: never."""
+    """The first step of an image [D] at which some anchor changes the prediction; None: never.
+
+    guard  what the code adds to a path; 0: the limit of a small one, but columns where both are the same number move
+    """
     logits = weights @ h + bias
     own = int(np.argmax(logits))
     g = gradient(logits, weights)
@@ -29,8 +28,11 @@ def first_step(
         step += 1
         for anchor in anchors:
             z = anchor - h
-            alpha = step * cap / np.sqrt(len(h)) * np.linalg.norm(z) / length * g / (z + guard)
-            mixed = (1 - alpha) * h + alpha * anchor
+            if guard:
+                alpha = step * cap / np.sqrt(len(h)) * np.linalg.norm(z) / length * g / (z + guard)
+                mixed = (1 - alpha) * h + alpha * anchor
+            else:
+                mixed = h + step * cap / np.sqrt(len(h)) * np.linalg.norm(z) / length * g * ((h != 0) | (anchor != 0))
             if int(np.argmax(weights @ mixed + bias)) != own:
                 return step
     return None
