@@ -7,11 +7,12 @@ from openal_ray.selection.alpha_mix import AlphaMixHalf, pick_alpha_mix
 from openal_ray.selection.alpha_steps import first_steps
 from openal_ray.selection.halves import LocalHalves
 from openal_ray.selection.k_center import KCenterHalf, pick_k_center
+from openal_ray.selection.k_center_balanced import KCenterBalancedHalf, pick_k_center_balanced
 from openal_ray.selection.k_means import KMeansHalf, fit_k_means, pick_nearest
 from openal_ray.selection.kmeans_pp import KMeansPPHalf, pick_kmeans_pp
 from openal_ray.selection.top_k import TopKHalf, pick_top_k
 
-__all__ = ["alpha_mix", "k_center", "k_means", "kmeans_pp", "scores", "top_k"]
+__all__ = ["alpha_mix", "k_center", "k_center_balanced", "k_means", "kmeans_pp", "scores", "top_k"]
 
 
 def top_k(scores: np.ndarray, k: int) -> np.ndarray:
@@ -80,3 +81,26 @@ def alpha_mix(
     steps = first_steps(features, logits, weights, anchors, cap)
     half = AlphaMixHalf(features, steps, np.arange(len(steps)))
     return pick_alpha_mix(LocalHalves([half]), k, rng).indices
+
+
+def k_center_balanced(
+    points: np.ndarray,
+    probs: np.ndarray,
+    covered: np.ndarray | None,
+    class_counts: np.ndarray,
+    k: int,
+    weight: float = 5.0,
+) -> np.ndarray:
+    """Positions int64 [k] of greedy k-center that also gives every class its share.
+
+    Each pick minimises -d_i + weight / C · |R - p_i - sum of p over the picks|_1, d_i the distance to the nearest
+    centre and R_c = max(floor((L + k) / C) - n_c, 0) for n_c of L labelled images; ties go to the lower position.
+    points        [n, D] candidates; distances are Euclidean, in the units of the features
+    probs         [n, C] class probabilities, rows that sum to one
+    covered       [m, D] centres that exist already; None or m = 0: the first pick is position 0
+    class_counts  int [C] labelled images of every class, 0 where there are none
+    raises        ValueError if k > n, shapes do not fit, a number is not finite or a probability is below 0
+    source        Bengar et al. 2022 (arXiv 2110.04543), as OpenAL's KCenterGreedyCB has it
+    """
+    half = KCenterBalancedHalf(points, probs, np.arange(len(points)))
+    return pick_k_center_balanced(LocalHalves([half]), k, covered, class_counts, weight).indices

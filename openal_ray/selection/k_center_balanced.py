@@ -9,7 +9,7 @@ the balance costs an image what of its probability falls on classes that lack le
 distances shrink: values only fall, as in plain k-center. So an old value is a bound, and the same argument gives many
 picks an exchange: they are final for as long as the best of them reaches the floor below which all shards kept back.
 
-Source: OpenAL's KCenterGreedyCB; Bengar et al. 2021 (arXiv 2110.04543), "greedy" form. Differs: C counts all classes,
+Source: Bengar et al. 2022 (arXiv 2110.04543), as OpenAL's KCenterGreedyCB has it. Differs: C counts all classes,
 also those without a labelled image; rows of probabilities count as summing to one, whatever their rounding.
 """
 
