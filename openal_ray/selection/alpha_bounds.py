@@ -55,7 +55,8 @@ class CriticalBounds:
             for error, room in ((-head.slope_error, 1 - _ROOM), (head.slope_error, 1 + _ROOM))
         )
         race = _Race(gaps, products, logits.argmax(axis=1), *self._lengths(features), head.slope_error)
-        rivals = self._run(race, residuals, features, self._most / lower * (1 + _ROOM))
+        steepest = (upper / np.sqrt(head.width))[:, None] * self._apart[race.own]  # |G| |w_k - w_y|
+        rivals = self._run(race, residuals, features, steepest, self._most / lower * (1 + _ROOM))
         least, most = race.least * lower * (1 - _ROOM), race.most * upper * (1 + _ROOM)
         vague = squares <= 3 * head.slope_error
         least[vague], most[vague], rivals[vague] = 0.0, np.inf, True
@@ -71,10 +72,15 @@ class CriticalBounds:
         squares -= 2.0 * (rows @ self._anchors)
         return np.sqrt(np.maximum(squares - error, 0.0)), np.sqrt(np.maximum(squares + error, 0.0))
 
-    def _run(self, race: "_Race", residuals: np.ndarray, features: np.ndarray, limit: np.ndarray) -> np.ndarray:
-        """Let all classes race that could be first and below `limit` [n]; returns which those were."""
+    def _run(
+        self, race: "_Race", residuals: np.ndarray, features: np.ndarray, steepest: np.ndarray, limit: np.ndarray
+    ) -> np.ndarray:
+        """Let all classes race that could be first and below `limit` [n]; returns which those were.
+
+        steepest  [n, C] no slope is above
+        """
         still, slack = self._still(residuals, features)
-        hopes = race.hopes(slack[:, None] * self._apart[race.own])
+        hopes = race.hopes(slack[:, None] * self._apart[race.own], steepest)
         rows, best = np.arange(len(hopes)), hopes.argmin(axis=1)
         promising = hopes[rows, best] <= limit
         self._meet(race, still, rows[promising], best[promising])
@@ -133,9 +139,13 @@ class _Race:
         self.slopes = self.products - np.take_along_axis(self.products, self.own[:, None], axis=1)
         self.least, self.most = np.full((2, len(self.gaps)), np.inf)
 
-    def hopes(self, slack: np.ndarray) -> np.ndarray:
-        """float64 [n, C] below any eps at which a class overtakes, if no correction is above `slack` [n, C]."""
-        slopes = (self.slopes + (slack + self.error)) * self.longest.max(axis=1, keepdims=True)
+    def hopes(self, slack: np.ndarray, steepest: np.ndarray) -> np.ndarray:
+        """float64 [n, C] below any eps at which a class overtakes.
+
+        slack, steepest  [n, C] no correction of a slope and no slope is above
+        """
+        slopes = np.minimum(self.slopes + slack, steepest) + self.error
+        slopes *= self.longest.max(axis=1, keepdims=True)
         return divided(self.gaps, slopes) * (1 - _ROOM)
 
     def meet(

@@ -19,7 +19,7 @@ from openal_ray.selection.mixed_head import MixedHead
 NEVER = 2**31 - 1
 """The first step of an image whose prediction no step changes."""
 
-_TILE = 256  # rows at a time, so that they and their gradients stay in the cache
+_TILE = 1024  # rows at a time: their products and gradients stay in the cache
 
 
 def step_limits(cap: float) -> np.ndarray:
@@ -45,14 +45,15 @@ def first_steps(
     An image is never changed where G is 0 (up to rounding): a head that is the same for all classes, or a prediction
     so certain that the other probabilities are 0 in float64.
     """
-    features = _finite("features", features, len(logits))
-    logits = _finite("logits", logits, len(features))
-    weights, anchors = (_finite(name, rows, len(rows)) for name, rows in (("weights", weights), ("anchors", anchors)))
+    features, largest = _finite("features", features, len(logits))
+    logits = _finite("logits", logits, len(features))[0]
+    weights, anchors = (
+        _finite(name, rows, len(rows))[0] for name, rows in (("weights", weights), ("anchors", anchors))
+    )
     shapes = (logits.shape[1], features.shape[1]), (len(anchors), features.shape[1])
     if (weights.shape, anchors.shape) != shapes:
         raise ValueError(f"weights and anchors must have shapes {shapes}, got {weights.shape} and {anchors.shape}")
     limits, head = step_limits(cap), MixedHead(weights, anchors)
-    largest = float(max(features.max(initial=0), -features.min(initial=0)))
     bounds = CriticalBounds(head, float(limits[-1]), largest)
     steps = np.empty(len(features), dtype=np.int64)
     for low in range(0, len(features), _TILE):
@@ -66,8 +67,10 @@ def first_steps(
     return steps
 
 
-def _finite(name: str, rows: np.ndarray, n: int) -> np.ndarray:
+def _finite(name: str, rows: np.ndarray, n: int) -> tuple[np.ndarray, float]:
+    """The rows as an array of floats, and their largest absolute number, once it is known that it is one."""
     rows = checked_rows(name, rows, n)
-    if not np.isfinite([rows.min(initial=0), rows.max(initial=0)]).all():
-        raise ValueError(f"{name} must be finite, got values from {rows.min()} to {rows.max()}")
-    return rows
+    low, high = float(rows.min(initial=0)), float(rows.max(initial=0))
+    if not np.isfinite([low, high]).all():
+        raise ValueError(f"{name} must be finite, got values from {low} to {high}")
+    return rows, max(-low, high)
