@@ -3,11 +3,14 @@
 import numpy as np
 
 from openal_ray.selection import scores
+from openal_ray.selection.alpha_mix import AlphaMixHalf, pick_alpha_mix
+from openal_ray.selection.alpha_steps import first_steps
 from openal_ray.selection.batch_bald import CONFIGURATIONS, BatchBaldHalf, pick_batch_bald
 from openal_ray.selection.cluster_margin import ClusterMarginHalf, pick_cluster_margin
 from openal_ray.selection.coverage import CoverageHalf, pick_coverage
 from openal_ray.selection.halves import LocalHalves
 from openal_ray.selection.k_center import KCenterHalf, pick_k_center
+from openal_ray.selection.k_center_balanced import KCenterBalancedHalf, pick_k_center_balanced
 from openal_ray.selection.k_means import KMeansHalf, fit_k_means, pick_nearest
 from openal_ray.selection.kernels import RBF, Kernel, TopHat
 from openal_ray.selection.kmeans_pp import KMeansPPHalf, pick_kmeans_pp
@@ -16,9 +19,11 @@ from openal_ray.selection.top_k import TopKHalf, pick_top_k
 from openal_ray.selection.typical import TypicalHalf, clusters_wanted, pick_typical
 
 __all__ = [
+    "alpha_mix",
     "batch_bald",
     "cluster_margin",
     "k_center",
+    "k_center_balanced",
     "k_means",
     "kmeans_pp",
     "max_herding",
@@ -157,3 +162,50 @@ def cluster_margin(
 def _cover(points: np.ndarray, covered: np.ndarray | None, k: int, kernel: Kernel) -> np.ndarray:
     half = CoverageHalf(points, np.arange(len(points)), kernel)
     return pick_coverage(LocalHalves([half]), k, covered).indices
+
+
+def alpha_mix(
+    features: np.ndarray,
+    logits: np.ndarray,
+    weights: np.ndarray,
+    anchors: np.ndarray,
+    k: int,
+    rng: np.random.Generator,
+    cap: float = 1 / 32,
+) -> np.ndarray:
+    """Positions int64 [k] of ALFA-Mix before a linear head: spread-out images that features of labelled ones confuse.
+
+    features  [n, D] the input of the head
+    logits    [n, C] its output; log-probabilities will do
+    weights   [C, D] of the head; its bias is in the logits
+    anchors   [A, D] mean labelled feature vectors (`alpha_mix.class_anchors`)
+    cap       how far a step goes; the candidates are those of as few steps as give k
+    raises    ValueError if k > n, shapes do not fit or a number is not finite
+    source    Parvaneh et al. 2022 (arXiv 2203.07034), Alg. 1, with the closed form for alpha; see `alpha_mix`
+    """
+    steps = first_steps(features, logits, weights, anchors, cap)
+    half = AlphaMixHalf(features, steps, np.arange(len(steps)))
+    return pick_alpha_mix(LocalHalves([half]), k, rng).indices
+
+
+def k_center_balanced(
+    points: np.ndarray,
+    probs: np.ndarray,
+    covered: np.ndarray | None,
+    class_counts: np.ndarray,
+    k: int,
+    weight: float = 5.0,
+) -> np.ndarray:
+    """Positions int64 [k] of greedy k-center that also gives every class its share.
+
+    Each pick minimises -d_i + weight / C · |R - p_i - sum of p over the picks|_1, d_i the distance to the nearest
+    centre and R_c = max(floor((L + k) / C) - n_c, 0) for n_c of L labelled images; ties go to the lower position.
+    points        [n, D] candidates; distances are Euclidean, in the units of the features
+    probs         [n, C] class probabilities, rows that sum to one
+    covered       [m, D] centres that exist already; None or m = 0: the first pick is position 0
+    class_counts  int [C] labelled images of every class, 0 where there are none
+    raises        ValueError if k > n, shapes do not fit, a number is not finite or a probability is below 0
+    source        Bengar et al. 2022 (arXiv 2110.04543), as OpenAL's KCenterGreedyCB has it
+    """
+    half = KCenterBalancedHalf(points, probs, np.arange(len(points)))
+    return pick_k_center_balanced(LocalHalves([half]), k, covered, class_counts, weight).indices
