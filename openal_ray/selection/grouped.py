@@ -52,10 +52,14 @@ class GroupedHalf:
     """
 
     def __init__(self, keys: np.ndarray, groups: np.ndarray, indices: np.ndarray, n_groups: int = 1) -> None:
-        keys = np.asarray(keys, dtype=np.float64).reshape(len(indices), -1)
+        keys = np.asarray(keys, dtype=np.float64)
+        keys = keys[:, None] if keys.ndim == 1 else keys
         groups = np.asarray(groups, dtype=np.int64)
-        if groups.shape != (len(indices),) or (groups >= n_groups).any():
-            raise ValueError(f"groups must be [{len(indices)}] of numbers below {n_groups}, got {list(groups.shape)}")
+        if groups.shape != (len(indices),) or len(keys) != len(indices) or (groups >= n_groups).any():
+            raise ValueError(
+                f"keys and groups must be of {len(indices)} rows and groups below {n_groups}, got {list(keys.shape)} "
+                f"and {list(groups.shape)}, highest {groups.max(initial=-1)}"
+            )
         nan = np.asarray(indices)[np.isnan(keys).any(axis=1)]
         if nan.size:
             raise ValueError(f"keys must be numbers, got NaN at {nan.size} place(s), first {nan[:5].tolist()}")

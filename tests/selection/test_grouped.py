@@ -50,5 +50,5 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match=r"got NaN at 1 place\(s\), first \[6\]"):
         GroupedHalf(np.array([[0.0, 1.0], [0.0, np.nan]]), np.zeros(2), np.array([4, 6]))
     for groups in (np.array([0, 1]), np.zeros(3)):
-        with pytest.raises(ValueError, match=r"groups must be \[2\] of numbers below 1"):
+        with pytest.raises(ValueError, match="keys and groups must be of 2 rows and groups below 1"):
             GroupedHalf(np.zeros(2), groups, np.arange(2))

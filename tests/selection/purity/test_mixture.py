@@ -1,15 +1,11 @@
 """Tests of mixture.py: against scikit-learn from the same start, shards, groups, posteriors, degenerate groups."""
 
-import warnings
-
 import numpy as np
 import pytest
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 
 from openal_ray.selection.halves import BLOCK, LocalHalves
 from openal_ray.selection.purity.mixture import MixtureHalf, Mixtures, fit_mixtures
+from tests.selection.purity.naive import by_sklearn
 
 ONE = np.zeros(1, dtype=np.int64)
 
@@ -27,27 +23,6 @@ def fit(
     parts = (owner == shard for shard in range(n_shards))
     halves = [MixtureHalf(values[own], groups[own], indices[own], n_groups) for own in parts]
     return fit_mixtures(LocalHalves(halves), relative=relative)
-
-
-def by_sklearn(values: np.ndarray, iterations: int = 10, tolerance: float = 1e-2, reg: float = 5e-4) -> GaussianMixture:
-    """scikit-learn's EM from 2-means that starts at both ends of the range."""
-    column = values[:, None]
-    ends = np.array([[values.min()], [values.max()]])
-    cluster = KMeans(2, init=ends, n_init=1, tol=0).fit_predict(column)
-    parts = [values[cluster == k] for k in (0, 1)]
-    mixture = GaussianMixture(
-        2,
-        max_iter=iterations,
-        tol=tolerance,
-        reg_covar=reg,
-        random_state=0,
-        weights_init=[len(part) / len(values) for part in parts],
-        means_init=[[part.mean()] for part in parts],
-        precisions_init=[[[1 / (part.var() + reg)]] for part in parts],
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return mixture.fit(column)
 
 
 @pytest.mark.parametrize("seed", range(4))
