@@ -10,6 +10,7 @@ import numpy as np
 
 from openal_ray.selection.grouped import GroupedHalf, Ranked, best_of_groups
 from openal_ray.selection.halves import Halves, Picks, checked_sizes
+from openal_ray.selection.inner import Inner
 from openal_ray.selection.purity.energies import aleatoric, open_energy, softplus
 from openal_ray.selection.purity.mixture import MixtureHalf, Mixtures, fit_mixtures
 from openal_ray.selection.purity.reverse_neighbours import (
@@ -19,7 +20,8 @@ from openal_ray.selection.purity.reverse_neighbours import (
 )
 from openal_ray.selection.quotas import best_left
 
-_MODEL, _DATA, _AMBIGUITY = "model", "data", "ambiguity"
+_MODEL, _DATA, _AMBIGUITY = "model", "data", "ambiguity"  # the numbers that mixtures are fitted to
+_NEIGHBOURS, _RANKED = "neighbours", "ranked"
 
 
 class EaoaHalf:
@@ -40,57 +42,29 @@ class EaoaHalf:
         # The energies of known images are low, so their negatives are what the larger mean is good for.
         self._values = {_MODEL: -open_energy(detector_logits), _AMBIGUITY: aleatoric(logits)}
         self._neighbours = ReverseNeighboursHalf(features, indices, logits.shape[1] + 1)
-        self._mixtures: dict[str, MixtureHalf] = {}
-        self._rows: GroupedHalf | None = None
+        self._halves: dict[str, Any] = {_NEIGHBOURS: self._neighbours}
 
     def size(self) -> int:
         """The number of rows."""
         return len(self._indices)
 
-    def neighbours(self, *args: Any) -> tuple[np.ndarray, np.ndarray]:
-        """See `ReverseNeighboursHalf.neighbours`."""
-        return self._neighbours.neighbours(*args)
-
-    def count(self, *args: Any) -> None:
-        """See `ReverseNeighboursHalf.count`."""
-        self._neighbours.count(*args)
+    def inner(self, name: str, verb: str, *args: Any) -> Any:
+        """A question to the `ReverseNeighboursHalf`, to a `MixtureHalf`, or, after `rank`, to the `GroupedHalf`."""
+        return getattr(self._halves[name], verb)(*args)
 
     def energies(self, labelled_sizes: np.ndarray) -> None:
         """All neighbours are counted; labelled_sizes as in `neighbour_energy`."""
         self._values[_DATA] = -neighbour_energy(self._neighbours.counts, labelled_sizes)
         none = np.zeros(len(self._indices), dtype=np.int64)
-        self._mixtures = {name: MixtureHalf(one, none, self._indices) for name, one in self._values.items()}
-
-    def mixture(self, name: str, verb: str, *args: Any) -> Any:
-        """A question to the `MixtureHalf` of that name."""
-        return getattr(self._mixtures[name], verb)(*args)
+        self._halves |= {name: MixtureHalf(one, none, self._indices) for name, one in self._values.items()}
 
     def rank(self, fits: dict[str, Mixtures], monotone: bool) -> None:
-        """Takes the mixtures; from now on answers for its rows by predicted class, with keys purity and ambiguity."""
+        """Takes the mixtures: the rows by predicted class get the keys purity and ambiguity."""
         none = np.zeros(len(self._indices), dtype=np.int64)
         odds = {name: fits[name].log_odds(one, none, monotone) for name, one in self._values.items()}
         purity = -softplus(-odds[_MODEL]) - softplus(-odds[_DATA])  # ln of the product of both posteriors
         keys = np.stack([purity, odds[_AMBIGUITY]], axis=1)
-        self._rows = GroupedHalf(keys, self._predicted, self._indices, self._n_classes)
-
-    def best(self, depths: np.ndarray, picked: np.ndarray) -> Ranked:
-        """See `GroupedHalf.best`; asked after `rank`."""
-        if self._rows is None:
-            raise RuntimeError("ask `rank` before `best`")
-        return self._rows.best(depths, picked)
-
-
-class _Mixture:
-    """The mixture halves of one name as `Halves` of their own."""
-
-    def __init__(self, halves: Halves, name: str) -> None:
-        self._halves, self._name = halves, name
-
-    def ask(self, verb: str, *args: Any) -> list[Any]:
-        return self._halves.ask("mixture", self._name, verb, *args)
-
-    def ask_each(self, verb: str, args: Any) -> list[Any]:
-        return self._halves.ask_each("mixture", [(self._name, verb, *mine) for mine in args])
+        self._halves[_RANKED] = GroupedHalf(keys, self._predicted, self._indices, self._n_classes)
 
 
 def pick_eaoa(
@@ -114,16 +88,17 @@ def pick_eaoa(
     raises      ValueError if there are fewer than k rows
     """
     checked_sizes(halves, k)
-    count_reverse_neighbours(halves, labelled, classes, neighbours)
+    count_reverse_neighbours(Inner(halves, _NEIGHBOURS), labelled, classes, neighbours)
     halves.ask("energies", np.bincount(classes, minlength=n_classes + 1))
-    fits = {name: fit_mixtures(_Mixture(halves, name), relative=True) for name in (_MODEL, _DATA, _AMBIGUITY)}
+    fits = {name: fit_mixtures(Inner(halves, name), relative=True) for name in (_MODEL, _DATA, _AMBIGUITY)}
     halves.ask("rank", fits, monotone)
     each = -(-k // n_classes)
-    candidates = best_of_groups(halves, np.full(n_classes, each * max(1, int(factor))))
+    ranked = Inner(halves, _RANKED)
+    candidates = best_of_groups(ranked, np.full(n_classes, each * max(1, int(factor))))
     ambiguous = Ranked(candidates.indices, candidates.groups, candidates.keys[:, ::-1])
     chosen = ambiguous.best(np.full(n_classes, each))
     chosen = chosen[rng.permutation(len(chosen))[:k]]
-    rest = best_left(halves, n_classes, k - len(chosen), chosen.indices)
+    rest = best_left(ranked, n_classes, k - len(chosen), chosen.indices)
     return Picks(np.append(chosen.indices, rest.indices), np.append(chosen.keys[:, 0], rest.keys[:, -1]))
 
 
