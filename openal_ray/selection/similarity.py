@@ -66,3 +66,11 @@ def _pairs(rows: np.ndarray, others: np.ndarray, row: np.ndarray, other: np.ndar
     step = max(1, _NUMBERS // max(1, rows.shape[1]))
     parts = [slice(low, low + step) for low in range(0, len(row), step)]
     return np.concatenate([np.empty(0), *(cosines(rows[row[part]], others[other[part]]) for part in parts)])
+
+
+def products(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """<rows[i], others[j]> float64 [n, m], each pair added up by itself; for few others."""
+    result = np.empty((len(rows), len(others)))
+    for place, other in enumerate(others):
+        result[:, place] = cosines(rows, np.broadcast_to(other, rows.shape))
+    return result
