@@ -7,8 +7,8 @@ prototype of a class leaves out the image that it is compared with; without reje
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import expit
 
-from openal_ray.selection.purity.energies import softplus
 from openal_ray.selection.similarity import products, unit_rows
 
 CLIPN_SCALE = 100.0
@@ -20,7 +20,8 @@ _NUMBERS = 2**20  # class scores at a time while scales are tried: 8 MB
 
 def yes_probability(yes: np.ndarray, no: np.ndarray, scale: float | np.ndarray) -> np.ndarray:
     """P(yes) float64 of cosines [n, C]: softmax over the pair yes, no of scale · cosine."""
-    return np.exp(-softplus(scale * (np.asarray(no, np.float64) - np.asarray(yes, np.float64))))
+    result: np.ndarray = expit(scale * (np.asarray(yes, np.float64) - np.asarray(no, np.float64)))
+    return result
 
 
 def agreement(yes: np.ndarray, no: np.ndarray, scale: float = CLIPN_SCALE) -> np.ndarray:

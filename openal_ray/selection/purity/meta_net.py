@@ -9,9 +9,8 @@ from typing import Literal
 
 import numpy as np
 import torch
+from scipy.special import expit
 from torch.nn.functional import relu
-
-from openal_ray.selection.purity.energies import softplus
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class MetaNet:
         """float64 [n] of inputs [n, 2], each row by itself."""
         weights = np.maximum(self.first, 0.0)
         reached = inputs[:, :1] * weights[:, 0] + inputs[:, 1:] * weights[:, 1] + self.first_bias
-        hidden = np.exp(-softplus(-reached)) * np.maximum(self.second, 0.0)
+        hidden = expit(reached) * np.maximum(self.second, 0.0)
         result: np.ndarray = hidden.sum(axis=1) + self.second_bias
         return result
 
