@@ -146,5 +146,21 @@ def detection(purity: np.ndarray, is_ood: np.ndarray) -> Detection:
     )
 
 
+def oscr(right: np.ndarray, purity: np.ndarray, ood_purity: np.ndarray) -> float:
+    """Area under the open-set classification rate: how often an image is both accepted and classified right.
+
+    The mean share of test images that are right and score above an OOD image, ties counting one half: at every
+    threshold, correct classifications over the OOD images that pass (Dhamija et al. 2018). nan if a kind is absent.
+    right         bool [n]: whether the classifier names the class of an ID test image
+    purity        [n] of these images
+    ood_purity    [m] of OOD test images
+    """
+    if not len(right) or not len(ood_purity):
+        return float("nan")
+    others = np.sort(ood_purity)
+    above = (np.searchsorted(others, purity, side="left") + np.searchsorted(others, purity, side="right")) / 2
+    return float((above * np.asarray(right, dtype=bool)).mean() / len(others))
+
+
 def _share(part: float, whole: float) -> float:
     return float(part / whole) if whole else float("nan")

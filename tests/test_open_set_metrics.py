@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openal_ray.open_set_metrics import Answered, areas, class_balance, detection, selection
+from openal_ray.open_set_metrics import Answered, areas, class_balance, detection, oscr, selection
 
 
 def rounds_of(*answers: list[int]) -> list[Answered]:
@@ -99,3 +99,12 @@ def test_detection_is_its_definition(images: list[tuple[int, bool]]) -> None:
     assert found.auroc == pytest.approx(won)
     threshold = max(t for t in purity if (known >= t).mean() >= 0.95)
     assert found.fpr95 == pytest.approx((ood >= threshold).mean())
+
+
+def test_oscr_by_hand() -> None:
+    # Right at 3 and 1, wrong at 2; OOD at 2 and 0: 3 beats both, 1 beats one: (1 + .5) / 3.
+    right, purity, ood = np.array([True, False, True]), np.array([3.0, 2.0, 1.0]), np.array([2.0, 0.0])
+    assert oscr(right, purity, ood) == pytest.approx(0.5)
+    assert oscr(np.ones(3, bool), purity, ood) == pytest.approx((1 + 0.75 + 0.5) / 3)  # then it is the AUROC
+    assert oscr(np.ones(3, bool), purity, ood) == detection(np.append(purity, ood), np.arange(5) > 2).auroc
+    assert np.isnan(oscr(right, purity, ood[:0]))
