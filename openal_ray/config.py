@@ -130,6 +130,7 @@ class Train(Section):
     patience: int | None = Field(None, ge=1, description="stop after so many epochs without a better validation loss")
     continue_: bool = Field(False, alias="continue", description="start from the last round's weights, not afresh")
     workers: int = Field(1, ge=1, description="data-parallel training processes")
+    at_once: int = Field(1, ge=1, description="networks trained at the same time, where a strategy needs several")
     mode: Literal["auto", "local", "session", "per_round"] = Field("auto", description="how Ray Train is used")
     retries: int = Field(2, ge=0, description="restarts after a lost training worker")
     cpus_per_worker: float = Field(

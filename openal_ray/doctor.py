@@ -13,6 +13,7 @@ import torch
 
 from openal_ray.config import Cluster, Config, Data
 from openal_ray.errors import BadImages, UserError
+from openal_ray.pool import UNLABELLED
 from openal_ray.run_folder import PACKAGES
 from openal_ray.runs import load_dataset
 from openal_ray.selection.halves import BLOCK
@@ -93,7 +94,7 @@ def _data(name: str) -> Iterator[Finding]:
     except UserError as error:
         yield Finding(name, str(error), good=False)
         return
-    unlabelled = int((dataset.labels < 0).sum())
+    unlabelled = int((dataset.labels == UNLABELLED).sum())
     yield Finding(
         name,
         f"{len(dataset.train)} train images ({unlabelled} without label), {len(dataset.test)} test images, "

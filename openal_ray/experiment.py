@@ -6,118 +6,28 @@ run that was killed anywhere goes on as if nothing had happened.
 
 import logging
 import time
-from dataclasses import asdict, replace
-from pathlib import Path
-from typing import Any, Protocol
+from dataclasses import asdict
 
 import numpy as np
-import torch
 
 from openal_ray import metrics, seeds, start_set
+from openal_ray.checks import check
 from openal_ray.config import Config
 from openal_ray.data.dataset import Dataset
-from openal_ray.errors import ConfigError, DataError
-from openal_ray.models import backbones, signals
-from openal_ray.models.learners import Classifier
-from openal_ray.models.monte_carlo import Sampling
+from openal_ray.errors import DataError
+from openal_ray.listener import Listener, Silent
+from openal_ray.models.learners import Classifier, Learner
+from openal_ray.networks import Networks
 from openal_ray.pool import AllBut, AnswersPending, DatasetOracle, Listed
 from openal_ray.record import State
-from openal_ray.run_folder import RunFolder, Weights
-from openal_ray.strategies import catalogue
-from openal_ray.strategies.strategy import Query, Strategy, query
-from openal_ray.training.loop import Epoch, Job, check_plan
+from openal_ray.run_folder import RunFolder
+from openal_ray.shard import ReadOrder
+from openal_ray.strategies.strategy import Helpers, Query, Round, images_to_read, query
+from openal_ray.training.job import Job
 from openal_ray.workers import Workers
 
 log = logging.getLogger(__name__)
 TEST = "test"
-
-
-class Listener(Protocol):
-    """Is told what goes on; a progress bar, a tracker, a test."""
-
-    def begin(self, configuration: Config, folder: Path, rounds: int, done: int) -> None:
-        """A run begins, or goes on: it will have so many rounds, of which so many are done."""
-        ...
-
-    def phase(self, name: str, round: int, total: int) -> None:
-        """A step begins: `total` images to read, or epochs to train."""
-        ...
-
-    def advance(self, count: int) -> None:
-        """So many more of the step's total are done."""
-        ...
-
-    def epoch(self, epoch: Epoch) -> None: ...
-
-    def round_done(self, row: dict[str, Any]) -> None:
-        """A round is complete; `row` is its line of metrics.csv."""
-        ...
-
-
-class Silent:
-    """A listener that says nothing."""
-
-    def begin(self, configuration: Config, folder: Path, rounds: int, done: int) -> None: ...
-
-    def phase(self, name: str, round: int, total: int) -> None: ...
-
-    def advance(self, count: int) -> None: ...
-
-    def epoch(self, epoch: Epoch) -> None: ...
-
-    def round_done(self, row: dict[str, Any]) -> None: ...
-
-
-def check(config: Config, dataset: Dataset, begun: bool = False) -> Strategy | None:
-    """Everything that can be refused before any work: strategy, model, training plan, start set.
-
-    begun    the start set is behind us: labels that came since are no reason to refuse it
-    raises  ConfigError
-    """
-    backbones.check_name(config.model.name)
-    check_plan(config.train, dataset.train.shape)
-    if (config.train.weights == "best" or config.train.patience) and not (
-        config.data.validation or len(dataset.validation)
-    ):
-        key = "train.weights=best" if config.train.weights == "best" else "train.patience"
-        raise ConfigError(f"{key} needs a validation split: set data.validation, for example to 0.1")
-    if config.strategy is None:
-        return None
-    strategy = catalogue.build(config.strategy.name, config.strategy.parameters)
-    signals.check_names(strategy.needs + strategy.needs_labelled)
-    _check_network(config, dataset, (*strategy.needs, *strategy.needs_labelled), strategy.passes)
-    if config.budget.n_end > len(dataset.train):
-        log.warning("budget.n_end=%d is more than the %d images there are: the run ends when all of them are labelled",
-                    config.budget.n_end, len(dataset.train))  # fmt: skip
-    if not begun:
-        start_set.check(config.budget, len(dataset.classes), dataset.labels)
-    if config.budget.start == "none" and strategy.needs_start:
-        raise ConfigError(
-            f"budget.start=none: {config.strategy.name} needs a start set to train on; "
-            "choose stratified or random, or a strategy that needs none, such as random"
-        )
-    return strategy
-
-
-def _check_network(config: Config, dataset: Dataset, needs: tuple[str, ...], passes: int) -> None:
-    """One image through a fresh network; raises ConfigError if it cannot take it, or lacks a signal or dropout."""
-    learner = Classifier(len(dataset.classes), config.model.name, params=config.model.params)
-    height, width, channels = dataset.train.shape
-    image = torch.zeros(1, channels, height, width)
-    with torch.random.fork_rng(devices=[]), torch.inference_mode():
-        network = learner.build(dataset.train.shape).eval()
-        try:
-            logits = signals.read(network, image, (*needs, "logits"), Sampling(min(passes, 1)))["logits"]
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            raise ConfigError(
-                f"model.name: {config.model.name} cannot take images of {height}×{width}×{channels}: {error} "
-                "Set data.image_size, or choose another network."
-            ) from error
-    if logits.shape != (1, len(dataset.classes)):
-        raise ConfigError(
-            f"model.name: {config.model.name} must give {len(dataset.classes)} numbers an image, one a class, "
-            f"got an output of shape {list(logits.shape)}"
-        )
 
 
 class Experiment:
@@ -132,8 +42,7 @@ class Experiment:
         self.oracle = DatasetOracle(dataset.labels)
         folder.record.begin(dataset.name, len(dataset.train), dataset.classes, self._draw_validation)
         self.pool = self.state.pool()
-        self._network_of = -1  # the round whose network the shards hold
-        self._weights: Weights | None = None
+        self.networks = Networks(workers, folder, dataset.train.shape, self.listener)
         self._seconds: dict[str, float] = {}
 
     @property
@@ -188,13 +97,13 @@ class Experiment:
         """The strategy's query of the next round, chosen with the last round's network."""
         assert self.strategy is not None  # without one, round 0 is the last
         round = self.state.round + 1
-        self._put_network(round - 1)
-        self.listener.phase("query", round, self.pool.unlabelled.count if self.strategy.needs else 0)
+        self._hold_networks(round - 1)
+        self.listener.phase("query", round, images_to_read(self.strategy, self.pool))
         begin = time.perf_counter()
         found = query(
             self.strategy, self.workers.shards, self.pool, len(self.dataset.classes), self._next_budget(),
             lambda purpose: seeds.rng(self.config.seed, round, purpose),
-            self.config.budget.n_subset, self.listener.advance,
+            self.config.budget.n_subset, self.listener.advance, self.state.history(),
         )  # fmt: skip
         self._seconds = {
             "read_seconds": found.read_seconds,
@@ -218,7 +127,9 @@ class Experiment:
         """Fits the classifier on the labelled images and measures it on the test images."""
         round = self.state.round
         begin = time.perf_counter()
-        history = self._train(round)
+        helpers = self._helpers(round)
+        history = self.networks.train(round, self._job(round), helpers)
+        self._hold_networks(round)
         trained = time.perf_counter()
         measured = self._evaluate(round)
         seconds = {
@@ -240,7 +151,7 @@ class Experiment:
             }
         )
         if self.config.checkpoints == "last":
-            self.folder.drop_weights_before(round)
+            self.networks.drop_before(round, helpers)
         self.folder.write_tables(self.dataset.classes)
         self.listener.round_done(row)
 
@@ -251,6 +162,8 @@ class Experiment:
             "kind": "asked", "round": round, "indices": found.indices, "ids": ids, "scores": found.scores,
             "seconds": self._seconds, "skipped": found.bad,
         }  # fmt: skip
+        if found.notes:
+            asked["notes"] = dict(found.notes)
         lines = [asked]
         try:
             lines.append({"kind": "answered", "round": round, "answers": self.oracle.answer(found.indices)})
@@ -274,40 +187,51 @@ class Experiment:
         bought = len(self.pool.labelled) + len(self.pool.rejected)
         return max(0, min(self.config.budget.n_end - bought, self.pool.unlabelled.count))
 
-    def _train(self, round: int) -> tuple[Epoch, ...]:
-        job = self._job(round)
-        self.listener.phase("train", round, self.config.train.epochs)
-        trained = self.workers.fit(job, self.listener.epoch)
-        self.folder.save_weights(round, trained.weights)
-        self._hold(round, trained.weights)
-        return trained.history
-
     def _job(self, round: int) -> Job:
         """Round `round`'s training, complete: the same on every machine, before and after a crash."""
         config, data = self.config, self.dataset
-        start = self._weights_of(round - 1) if config.train.continue_ and round > 0 else None
-        validation = np.setdiff1d(self.state.validation, self.state.skipped)
+        start = self.networks.classifier_of(round - 1) if config.train.continue_ and round > 0 else None
         return Job(
             name=f"round {round}", learner=self._learner(), indices=self.pool.labelled, targets=self.pool.classes,
             plan=config.train, mean=data.mean, std=data.std,
             init_seed=seeds.derive(config.seed, 0, "weights"), order_seed=seeds.derive(config.seed, round, "order"),
-            validation=(validation, data.labels[validation]), start=start,
+            validation=self._validation(), start=start,
         )  # fmt: skip
 
-    def _learner(self) -> Classifier:
+    def _helpers(self, round: int) -> Helpers:
+        """The networks beside round `round`'s classifier, if the strategy needs some and another query follows."""
+        if self.strategy is None or not self._next_budget():
+            return {}
+        config, data = self.config, self.dataset
+        helpers = self.strategy.prepare(
+            Round(
+                round, self.pool, len(data.classes), self._learner(), config.train, data.mean, data.std, config.seed,
+                self._validation(),
+            )
+        )  # fmt: skip
+        return helpers
+
+    def _validation(self) -> tuple[np.ndarray, np.ndarray]:
+        """Indices and classes of the images held out for validation."""
+        indices = np.setdiff1d(self.state.validation, self.state.skipped)
+        return indices, self.dataset.labels[indices]
+
+    def _learner(self) -> Learner:
         model, train, n_classes = self.config.model, self.config.train, len(self.dataset.classes)
         weights: tuple[float, ...] = ()
         if train.class_weights == "balanced" and len(self.pool.classes):
             sizes = np.bincount(self.pool.classes, minlength=n_classes)
             weights = tuple(np.where(sizes, len(self.pool.classes) / (n_classes * np.maximum(sizes, 1)), 1.0).tolist())
-        return Classifier(
+        classifier = Classifier(
             n_classes, model.name, model.pretrained, model.checkpoint, model.params, train.label_smoothing, weights
         )
+        return self.strategy.classifier(classifier) if self.strategy else classifier
 
     def _evaluate(self, round: int) -> metrics.Metrics:
         shards, labels = self.workers.shards, self.dataset.test_labels
         self.listener.phase("evaluate", round, len(labels))
-        report = shards.read(TEST, TEST, AllBut(len(labels), np.empty(0, np.int64)), ("probs",), self.listener.advance)
+        everything = AllBut(len(labels), np.empty(0, np.int64))
+        report = shards.read(ReadOrder(TEST, TEST, everything, ("probs",)), self.listener.advance)
         for reason in report.bad.values():
             log.warning("test image skipped: %s", reason)
         reading = shards.gather(TEST)
@@ -316,40 +240,22 @@ class Experiment:
             raise DataError("no test image can be decoded, so nothing can be measured")
         return metrics.classification(reading.signals["probs"], labels[reading.indices])
 
-    def _put_network(self, round: int) -> None:
-        """Has the shards hold round `round`'s network."""
-        if self._network_of != round:
-            self._hold(round, self._weights_of(round))
-
-    def _hold(self, round: int, weights: Weights) -> None:
-        # What matters to training alone is left out: so the learner is the same in every round.
-        self.workers.shards.load(replace(self._learner(), class_weights=(), checkpoint=None), weights)
-        self._network_of, self._weights = round, weights
-
-    def _weights_of(self, round: int) -> Weights:
-        """A round's weights: at hand, from its checkpoint, or, for the last round, trained again to the same."""
-        if self._network_of == round and self._weights is not None:
-            return self._weights
-        stored = self.folder.load_weights(round)
-        if stored is not None:
-            return stored
-        if round != self.state.round:
-            raise DataError(f"{self.folder.path}/checkpoints: the weights of round {round} are missing")
-        log.warning("the weights of round %d are missing and are trained again", round)
-        return self.workers.fit(self._job(round), self.listener.epoch).weights
+    def _hold_networks(self, round: int) -> None:
+        """Has the shards hold round `round`'s networks."""
+        self.networks.hold(round, self._learner(), lambda: self._job(round), self._helpers(round))
 
     def _draw_validation(self) -> np.ndarray:
         """The validation split: what the data set marks, or a share drawn once from the labelled train images."""
         marked, share = self.dataset.validation, self.config.data.validation
         if len(marked) or not share:
             return marked
-        known = self.oracle.answerable(AllBut(len(self.dataset.train), np.empty(0, np.int64)))
+        known = self.oracle.in_distribution(AllBut(len(self.dataset.train), np.empty(0, np.int64)))
         count = max(1, round(share * len(known)))
         return np.sort(seeds.rng(self.config.seed, 0, "validation").choice(known, size=count, replace=False))
 
     def _undecodable(self, indices: np.ndarray) -> dict[int, str]:
         """Those of the indices whose image cannot be decoded, and why; raises BadImages unless they may be skipped."""
-        return self.workers.shards.read("check", "train", Listed(indices), ()).bad
+        return self.workers.shards.read(ReadOrder("check", "train", Listed(indices))).bad
 
 
 def _milliseconds(seconds: float) -> float:

@@ -10,6 +10,8 @@ import numpy as np
 from openal_ray.errors import UserError
 
 OUT_OF_DISTRIBUTION = -1
+UNLABELLED = -2
+"""In place of a class: nobody has said yet what the image shows."""
 
 
 def _none() -> np.ndarray:
@@ -57,6 +59,9 @@ class Listed:
         self.indices = np.unique(_as_indices(indices))
         self.count = len(self.indices)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Listed) and np.array_equal(self.indices, other.indices)
+
     def between(self, start: int, stop: int) -> np.ndarray:
         low, high = np.searchsorted(self.indices, [start, stop])
         return self.indices[low:high]
@@ -78,6 +83,9 @@ class AllBut:
     def __init__(self, size: int, taken: np.ndarray) -> None:
         self.size, self.taken = size, taken
         self.count = size - len(taken)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AllBut) and self.size == other.size and np.array_equal(self.taken, other.taken)
 
     def between(self, start: int, stop: int) -> np.ndarray:
         start, stop = max(start, 0), min(stop, self.size)
@@ -186,18 +194,23 @@ class Oracle(Protocol):
 
 
 class DatasetOracle:
-    """Answers with a data set's own labels, where -1 means that nobody has labelled the image yet."""
+    """Answers with a data set's own labels: a class, OUT_OF_DISTRIBUTION, or UNLABELLED where people have to say."""
 
     def __init__(self, labels: np.ndarray) -> None:
         self._labels = np.asarray(labels, dtype=np.int64)
 
     def answer(self, indices: np.ndarray) -> np.ndarray:
         answers = self._labels[_as_indices(indices)]
-        if (answers < 0).any():
-            raise AnswersPending(_as_indices(indices)[answers < 0])
+        if (answers == UNLABELLED).any():
+            raise AnswersPending(_as_indices(indices)[answers == UNLABELLED])
         return answers
 
     def answerable(self, members: Members) -> np.ndarray:
+        """Those of the members for which there is an answer, ascending."""
+        indices = members.between(0, len(self._labels))
+        return indices[self._labels[indices] != UNLABELLED]
+
+    def in_distribution(self, members: Members) -> np.ndarray:
         """Those of the members whose class is known, ascending."""
         indices = members.between(0, len(self._labels))
         return indices[self._labels[indices] >= 0]
@@ -208,7 +221,7 @@ class DatasetOracle:
         Shares are rounded by largest remainder, on a tie for the lower class.
         raises  ValueError  if there are fewer members of known class, or more classes among them than `count`
         """
-        indices = self.answerable(members)
+        indices = self.in_distribution(members)
         _check_count(count, len(indices))
         classes = self._labels[indices]
         sizes = np.bincount(classes, minlength=n_classes)

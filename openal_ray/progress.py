@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from openal_ray.config import Config
-from openal_ray.training.loop import Epoch
+from openal_ray.training.job import Epoch
 
 VERBS = {"query": "reading the pool", "train": "training", "evaluate": "evaluating"}
 

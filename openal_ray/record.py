@@ -4,7 +4,8 @@ One JSON object a line. The first is
   begin      the data set's name, number of train images and classes, and the validation split
 then, in this order for each round,
   asked      the query: indices, ids, scores, seconds; round 0 is the start set; and `skipped`, the images that were
-             found to be undecodable on the way and left the experiment: index to reason
+             found to be undecodable on the way and left the experiment: index to reason; `notes`, if the strategy
+             wants to remember something of each image
   answered   the oracle's answers to it, -1 for out-of-distribution (in one write with `asked` if they are at hand)
   evaluated  metrics on the test images and seconds, per-class table, training epochs
   finished   the last line of a run whose budget is spent
@@ -27,6 +28,21 @@ from openal_ray.pool import Pool
 
 log = logging.getLogger(__name__)
 Line = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class PastQuery:
+    """A query of an earlier round with its answers: all that a strategy can remember.
+
+    indices  int64 [k] dataset indices, in the order picked
+    answers  int64 [k] classes, -1 for out-of-distribution
+    notes    what its picks said of each image, row by row
+    """
+
+    round: int
+    indices: np.ndarray
+    answers: np.ndarray
+    notes: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -69,6 +85,17 @@ class State:
     def validation(self) -> np.ndarray:
         """Indices of the validation split, as it was when the run began."""
         return np.array(self.begin.get("validation", []), dtype=np.int64)
+
+    def history(self) -> tuple[PastQuery, ...]:
+        """Every query that has been answered, the start set first."""
+        return tuple(
+            PastQuery(
+                number, np.array(asked["indices"], np.int64), np.array(self.answered[number]["answers"], np.int64),
+                {name: np.array(values) for name, values in asked.get("notes", {}).items()},
+            )
+            for number, asked in sorted(self.asked.items())
+            if number in self.answered
+        )  # fmt: skip
 
     def pool(self) -> Pool:
         """The pool after all answers, without the validation split and the skipped images."""

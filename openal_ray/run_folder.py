@@ -4,7 +4,7 @@ config.yaml        the resolved configuration          rounds.jsonl      the rec
 environment.json   versions, machine, command          metrics.csv       one line a round
 selections.csv     every image asked, in order         per_class.csv     one line a round and class
 labels.csv         every answer, by class name         report.html       figures and tables
-checkpoints/       weights by round
+checkpoints/       weights by round, and those of helpers
 """
 
 import csv
@@ -27,6 +27,7 @@ from openal_ray.errors import ConfigError, RunError
 from openal_ray.pool import OUT_OF_DISTRIBUTION
 from openal_ray.record import Record, State, labels, selections
 
+HELPER = "helper-"  # how the checkpoints of helpers begin
 LOCK_SECONDS = 1  # `status` looks at the lock for a moment
 PACKAGES = ("openal-ray", "ray", "torch", "torchvision", "timm", "numpy", "scikit-learn")
 Weights = dict[str, torch.Tensor]
@@ -113,12 +114,29 @@ class RunFolder:
         self.write("labels.csv", _csv(["round", "index", "id", "class"], named))
 
     def save_weights(self, round: int, weights: Weights) -> None:
-        """Stores a round's weights."""
+        """Stores a round's classifier."""
+        self._save(f"round-{round:03d}", weights)
+
+    def save_helper(self, key: str, weights: Weights) -> None:
+        """Stores a helper under its key."""
+        self._save(f"{HELPER}{key}", weights)
+
+    def load_helper(self, key: str) -> Weights | None:
+        """The helper of that key, or None if it is not there."""
+        return self._load(f"{HELPER}{key}")
+
+    def keep_helpers(self, keys: set[str]) -> None:
+        """Removes all helpers but those of these keys."""
+        for file in (self.path / "checkpoints").glob(f"{HELPER}*.pt"):
+            if file.stem.removeprefix(HELPER) not in keys:
+                file.unlink()
+
+    def _save(self, name: str, weights: Weights) -> None:
         folder = self.path / "checkpoints"
         try:
             folder.mkdir(exist_ok=True)
             torch.save(weights, folder / "incomplete.pt")
-            (folder / "incomplete.pt").replace(self._weights(round))
+            (folder / "incomplete.pt").replace(folder / f"{name}.pt")
         except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
             (folder / "incomplete.pt").unlink(missing_ok=True)
             raise RunError(f"{folder}: weights cannot be written ({error}); make room and resume") from None
@@ -131,7 +149,10 @@ class RunFolder:
 
     def load_weights(self, round: int) -> Weights | None:
         """A round's weights, or None if they are not there (they can be trained again); RunError for a damaged file."""
-        path = self._weights(round)
+        return self._load(f"round-{round:03d}")
+
+    def _load(self, name: str) -> Weights | None:
+        path = self.path / "checkpoints" / f"{name}.pt"
         if not path.exists():
             return None
         try:
@@ -140,9 +161,6 @@ class RunFolder:
             problem = str(error).partition("\n")[0]
             raise RunError(f"{path}: damaged weights ({problem}); delete the file and `openal-ray resume`") from None
         return weights
-
-    def _weights(self, round: int) -> Path:
-        return self.path / "checkpoints" / f"round-{round:03d}.pt"
 
 
 def runs_in(path: Path) -> list[Path]:

@@ -12,11 +12,13 @@ import torch
 import yaml
 
 from openal_ray import config
+from openal_ray.checks import check
 from openal_ray.config import Config
 from openal_ray.data import catalogue
 from openal_ray.data.dataset import Dataset
 from openal_ray.errors import ConfigError, TrainingError, UserError
-from openal_ray.experiment import Experiment, Listener, Silent, check
+from openal_ray.experiment import Experiment
+from openal_ray.listener import Listener, Silent
 from openal_ray.pool import AnswersPending
 from openal_ray.reports.html import write_report
 from openal_ray.reports.trackers import NoTracker, Tracker, WandbTracker

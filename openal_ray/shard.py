@@ -24,7 +24,7 @@ from openal_ray.models.monte_carlo import NO_PASSES, Sampling
 from openal_ray.models.pixels import Normalise
 from openal_ray.pool import Members
 from openal_ray.selection.halves import BLOCK
-from openal_ray.signal_store import Reading, SignalStore, disk_array
+from openal_ray.signal_store import Reading, Signals, SignalStore, disk_array
 from openal_ray.training.loop import autocast
 
 
@@ -41,11 +41,64 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class ReadOrder:
+    """What to read, and under which name to keep it.
+
+    reading   the name
+    images    which set of images: train or test
+    members   which of them
+    needs     signals; helper.signal is read from the network loaded as `helper`
+    sampling  the passes of Monte Carlo signals
+    """
+
+    reading: str
+    images: str
+    members: Members
+    needs: tuple[str, ...] = ()
+    sampling: Sampling = NO_PASSES
+
+    @property
+    def networks(self) -> set[str]:
+        """The networks that it reads from."""
+        return {signals.split(need)[0] for need in self.needs}
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a shard half is made from: the shard's rows of a reading, and the networks that gave them.
+
+    indices   int64 [n] ascending dataset indices
+    signals   row i of each belongs to indices[i]
+    device    where the shard computes
+    networks  by name; they never leave the shard
+    """
+
+    indices: np.ndarray
+    signals: Signals
+    device: str = "cpu"
+    networks: Mapping[str, nn.Module] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class BlockRead:
     """What reading one block came to: images read, and the reason for each that could not be decoded."""
 
     count: int
     bad: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Which rows of what has been read a shard half is made from.
+
+    reading  the rows of this reading
+    among    only those of these members; None: all of them
+    beside   further readings, whose signals of the same images come along
+    """
+
+    reading: str
+    among: Members | None = None
+    beside: tuple[str, ...] = ()
 
 
 class Shard:
@@ -57,70 +110,80 @@ class Shard:
         share = settings.cache_bytes // max(1, len(images))
         self.images = {name: remember(source, share) for name, source in images.items()}
         self.normalise = Normalise(settings.mean, settings.std).to(self.device)
-        self.network: nn.Module | None = None
-        self._learner: Learner | None = None
-        self._blank: nn.Module = nn.Identity()
+        self.networks: dict[str, nn.Module] = {}
+        self._blanks: dict[str, tuple[Learner, nn.Module]] = {}
+        self._sources: dict[str, set[str]] = {}  # by reading: the networks that it came from
         self.store = SignalStore(disk_array if settings.read.keep == "disk" else np.empty)
         self.halves: dict[str, Any] = {}
+        self._read = torch.compile(signals.read) if settings.read.compile else signals.read
         self.ahead = ThreadPoolExecutor(1)
 
-    def load(self, learner: Learner, weights: Mapping[str, torch.Tensor]) -> None:
-        """Takes this round's network; signals read from the last one are dropped."""
+    def load(self, learner: Learner, weights: Mapping[str, torch.Tensor], name: str = signals.CLASSIFIER) -> None:
+        """Takes a network in the place of the last one of that name; signals read from that one are dropped."""
         shape = next(iter(self.images.values())).shape
-        if learner != self._learner:  # building may fetch published weights, so it is done once
+        if name not in self._blanks or learner != self._blanks[name][0]:  # building may fetch published weights
             with torch.random.fork_rng(devices=[]):
-                self._learner, self._blank = learner, learner.build(shape).eval().requires_grad_(False)
-        network = copy.deepcopy(self._blank)
+                self._blanks[name] = learner, learner.build(shape).eval().requires_grad_(False)
+        network = copy.deepcopy(self._blanks[name][1])
         network.load_state_dict(dict(weights))
         if self.settings.read.fold_batchnorm:
             network = fold_batchnorm(network, shape)
-        self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.compute = torch.compile(signals.read) if self.settings.read.compile else signals.read
-        self.store.clear()
-        self.halves.clear()
+        self.networks[name] = network.to(  # type: ignore[call-overload]
+            self.device, memory_format=torch.channels_last
+        )
+        for reading in [reading for reading, networks in self._sources.items() if name in networks]:
+            self.forget(reading)
 
-    def read(
-        self,
-        reading: str,
-        images: str,
-        members: Members,
-        block: int,
-        needs: Sequence[str],
-        sampling: Sampling = NO_PASSES,
-    ) -> BlockRead:
-        """Reads the signals `needs` of the members in one block, and keeps them under the name `reading`."""
-        wanted = members.between(block * BLOCK, (block + 1) * BLOCK)
+    def read(self, order: ReadOrder, block: int) -> BlockRead:
+        """Reads what was ordered of one block, and keeps it."""
+        wanted = order.members.between(block * BLOCK, (block + 1) * BLOCK)
         bad: dict[int, str] = {}
         parts = [
-            (indices, self._compute(pixels, needs, sampling))
-            for indices, pixels in self._batches(images, wanted, bad)
+            (indices, self._compute(pixels, order))
+            for indices, pixels in self._batches(order.images, wanted, bad)
             if len(indices)
         ]
         read = np.concatenate([indices for indices, _ in parts]) if parts else wanted[:0]
-        arrays = {name: np.concatenate([part[name] for _, part in parts]) for name in needs} if parts else {}
         if parts:
-            self.store.add(reading, block, Reading(read, arrays, self.settings.device))
+            arrays = {need: np.concatenate([part[need] for _, part in parts]) for need in order.needs}
+            self._sources[order.reading] = order.networks
+            self.store.add(order.reading, block, Reading(read, arrays))
         return BlockRead(len(read), bad)
 
     def forget(self, reading: str) -> None:
         """Drops the signals kept under this name, and what was opened on them."""
         self.store.drop(reading)
+        self._sources.pop(reading, None)
         self.halves = {handle: half for handle, half in self.halves.items() if not handle.startswith(f"{reading}/")}
 
-    def gather(self, reading: str) -> Reading | None:
-        """All that this shard read under the name, or None if it has no image of it."""
-        return self.store.get(reading)
+    def gather(self, reading: str, among: Members | None = None) -> Reading | None:
+        """What this shard read under the name, of all images or of these; None if it has nothing of it."""
+        found = self.store.get(reading)
+        if found is None or among is None:
+            return found
+        return found.only(among.between(0, int(found.indices[-1]) + 1))
 
-    def open(self, handle: str, reading: str, make_half: Callable[..., Any], arguments: Sequence[Any]) -> bool:
-        """Makes a shard half from a reading: make_half(reading, *arguments). False if there is nothing to read here."""
-        found = self.gather(reading)
-        if found is not None:
-            self.halves[handle] = make_half(found, *arguments)
-        return found is not None
+    def open(self, handle: str, rows: Rows, make_half: Callable[..., Any], arguments: Sequence[Any]) -> bool:
+        """Makes a shard half: make_half(part, *arguments). False if there is no such row here."""
+        part = self._part(rows)
+        if part is not None:
+            self.halves[handle] = make_half(part, *arguments)
+        return part is not None
 
     def ask(self, handle: str, verb: str, arguments: Sequence[Any]) -> Any:
         """One question to a shard half."""
         return getattr(self.halves[handle], verb)(*arguments)
+
+    def _part(self, rows: Rows) -> Part | None:
+        found = self.gather(rows.reading, rows.among)
+        if found is None:
+            return None
+        given = dict(found.signals)
+        for name in rows.beside:
+            other = self.gather(name)
+            if other is not None:
+                given |= other.only(found.indices).signals
+        return Part(found.indices, given, self.settings.device, self.networks) if len(found.indices) else None
 
     def _batches(self, images: str, wanted: np.ndarray, bad: dict[int, str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Batches of pictures, decoded one batch ahead of the network."""
@@ -144,15 +207,19 @@ class Shard:
             bad.update(zip(error.indices, error.reasons, strict=True))
             return self._decode(images, indices[~np.isin(indices, error.indices)], bad)
 
-    def _compute(self, pixels: np.ndarray, needs: Sequence[str], sampling: Sampling) -> dict[str, np.ndarray]:
-        if not needs:
+    def _compute(self, pixels: np.ndarray, order: ReadOrder) -> dict[str, np.ndarray]:
+        if not order.needs:
             return {}
-        if self.network is None:
-            raise RuntimeError("load() a network before reading signals")
-        batch = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.device, non_blocking=True)
-        with torch.inference_mode(), autocast(self.device, self.settings.read.precision):
-            found = self.compute(self.network, self.normalise(batch), tuple(needs), sampling)
-        return {name: self._stored(name, signal).cpu().numpy() for name, signal in found.items()}
+        batch = self.normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.device, non_blocking=True))
+        found: dict[str, np.ndarray] = {}
+        for network in sorted(order.networks):
+            if network not in self.networks:
+                raise RuntimeError(f"load() the network {network!r} before reading its signals")
+            mine = {signals.split(need)[1]: need for need in order.needs if signals.split(need)[0] == network}
+            with torch.inference_mode(), autocast(self.device, self.settings.read.precision):
+                read = self._read(self.networks[network], batch, tuple(mine), order.sampling)
+            found |= {mine[name]: self._stored(name, signal).cpu().numpy() for name, signal in read.items()}
+        return found
 
     def _stored(self, name: str, signal: torch.Tensor) -> torch.Tensor:
         """float16 for wide signals, if asked for; scores keep the float32 that their ties are decided by."""

@@ -12,14 +12,17 @@ Allocate = Callable[[tuple[int, ...], np.dtype], np.ndarray]
 
 @dataclass(frozen=True)
 class Reading:
-    """Signals of some images: row i of every array belongs to dataset index indices[i]; indices ascend.
-
-    device  where the shard that read them computes
-    """
+    """Signals of some images: row i of every array belongs to dataset index indices[i]; indices ascend."""
 
     indices: np.ndarray
     signals: Signals
-    device: str = "cpu"
+
+    def only(self, wanted: np.ndarray) -> "Reading":
+        """The rows of those of the ascending indices `wanted` that are there."""
+        if np.array_equal(wanted, self.indices):
+            return self
+        rows = np.flatnonzero(np.isin(self.indices, wanted, assume_unique=True))
+        return Reading(self.indices[rows], {name: signal[rows] for name, signal in self.signals.items()})
 
 
 def disk_array(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -68,4 +71,4 @@ class SignalStore:
         for name, first in parts[0].signals.items():
             joined[name] = self._allocate((len(indices), *first.shape[1:]), first.dtype)
             np.concatenate([part.signals[name] for part in parts], out=joined[name])
-        return Reading(indices, joined, parts[0].device)
+        return Reading(indices, joined)

@@ -7,28 +7,29 @@ import numpy as np
 
 from openal_ray.config import Budget
 from openal_ray.errors import ConfigError, unknown_name
-from openal_ray.pool import DatasetOracle, Pool
+from openal_ray.pool import UNLABELLED, DatasetOracle, Pool
 
 RULES = ("stratified", "random", "given", "none")
 
 
 def check(budget: Budget, n_classes: int, labels: np.ndarray) -> None:
-    """Raises ConfigError for a start set that cannot be drawn; `labels` are the data set's, -1 = unknown."""
+    """Raises ConfigError for a start set that cannot be drawn; `labels` are the data set's."""
+    unlabelled = labels == UNLABELLED
     if budget.start == "stratified" and budget.n_start < n_classes:
         raise ConfigError(
             f"budget.n_start={budget.n_start} is less than the {n_classes} classes, so a stratified start set cannot "
             "hold one image of each. Raise it, or set budget.start=random."
         )
-    if budget.start == "given" and (labels >= 0).all():
+    if budget.start == "given" and not unlabelled.any():
         raise ConfigError(
             "budget.start=given takes the rows that are labelled already, and all are: there is no unlabelled row to "
             "ask for. To simulate the labelling, set budget.start=stratified or random."
         )
-    if budget.start == "given" and (labels < 0).all():
+    if budget.start == "given" and unlabelled.all():
         raise ConfigError("budget.start=given needs some labelled rows; set budget.start=none to begin without any")
-    if budget.start in ("stratified", "random") and (labels < 0).any():
+    if budget.start in ("stratified", "random") and unlabelled.any():
         raise ConfigError(
-            f"{(labels < 0).sum()} of {len(labels)} train images have no label, so nobody can answer for them in a "
+            f"{unlabelled.sum()} of {len(labels)} train images have no label, so nobody can answer for them in a "
             "simulation. Set budget.start=given to ask people: the labelled rows are the start set."
         )
     if isinstance(budget.start, Path):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,15 +11,20 @@ import torch
 from openal_ray.data.cached import remember
 from openal_ray.data.images import Images
 from openal_ray.models.learners import Learner
-from openal_ray.models.monte_carlo import NO_PASSES, Sampling
+from openal_ray.models.signals import CLASSIFIER
 from openal_ray.pool import Members
 from openal_ray.selection.halves import BLOCK, Halves, LocalHalves
-from openal_ray.shard import BlockRead, Settings, Shard
+from openal_ray.shard import BlockRead, ReadOrder, Rows, Settings, Shard
 from openal_ray.signal_store import Reading
-from openal_ray.training.loop import Epoch, Job, NoKeeper, Team, Trained, train
+from openal_ray.training.job import Epoch, Job, Trained
+from openal_ray.training.loop import NoKeeper, Team, train
 
 Progress = Callable[[int], None]
 """Called with the number of images just read; negative where a lost shard takes them back."""
+
+
+Listener = Callable[[str, Epoch], None]
+"""Called with the name of a network in training and its last epoch."""
 
 
 class ShardLost(Exception):
@@ -37,36 +43,47 @@ class ReadReport:
         self.bad.update(block.bad)
 
 
+class Ledger:
+    """The reads that are done, whose signals the shards still hold."""
+
+    def __init__(self) -> None:
+        self._done: dict[str, tuple[ReadOrder, ReadReport]] = {}
+
+    def report(self, order: ReadOrder) -> ReadReport | None:
+        """What came of this very order, if it is done."""
+        known = self._done.get(order.reading)
+        return known[1] if known and known[0] == order else None
+
+    def add(self, order: ReadOrder, report: ReadReport) -> None:
+        self._done[order.reading] = (order, report)
+
+    def network_changed(self, name: str) -> None:
+        """What was read from the network of that name is gone."""
+        self._done = {key: done for key, done in self._done.items() if name not in done[0].networks}
+
+    def forget(self, reading: str) -> None:
+        self._done.pop(reading, None)
+
+
 class Shards(Protocol):
     """All shards together. Block b of every set of images belongs to shard b mod their number."""
 
     count: int
 
-    def load(self, learner: Learner, weights: Mapping[str, torch.Tensor]) -> None:
-        """Gives every shard this round's network; all signals read before are dropped."""
+    def load(self, learner: Learner, weights: Mapping[str, torch.Tensor], name: str = CLASSIFIER) -> None:
+        """Gives every shard a network; all signals read from the last one of that name are dropped."""
         ...
 
-    def read(
-        self,
-        reading: str,
-        images: str,
-        members: Members,
-        needs: Sequence[str],
-        progress: Progress = lambda count: None,
-        sampling: Sampling = NO_PASSES,
-    ) -> ReadReport:
-        """Reads the signals `needs` of the members of a set of images; they stay in the shards, called `reading`.
-
-        sampling  the passes of Monte Carlo signals
-        """
+    def read(self, order: ReadOrder, progress: Progress = lambda count: None) -> ReadReport:
+        """Reads what is ordered; the signals stay in the shards. What is there already is not read again."""
         ...
 
-    def gather(self, reading: str) -> Reading:
-        """A whole reading, ascending by index: for what is small, such as test images or the labelled set."""
+    def gather(self, reading: str, among: Members | None = None) -> Reading:
+        """A reading, or its rows of some members, ascending by index: for what is small, such as the labelled set."""
         ...
 
-    def open(self, reading: str, make_half: Callable[..., Any], *arguments: Any) -> Halves:
-        """One shard half on each shard that has part of the reading: make_half(its part, *arguments).
+    def open(self, rows: Rows, make_half: Callable[..., Any], *arguments: Any) -> Halves:
+        """One shard half on each shard that has such rows: make_half(its Part of them, *arguments).
 
         The halves' questions raise ShardLost when a shard died; a second try finds it replaced.
         """
@@ -85,8 +102,8 @@ class Workers(Protocol):
         """The shards that read signals."""
         ...
 
-    def fit(self, job: Job, listener: Callable[[Epoch], None]) -> Trained:
-        """Trains, telling the listener of every epoch."""
+    def fit(self, jobs: Mapping[str, Job], listener: Listener) -> dict[str, Trained]:
+        """Trains networks by name, several at the same time where there is room, telling of every epoch."""
         ...
 
     def close(self) -> None:
@@ -100,37 +117,39 @@ class LocalShards:
     def __init__(self, images: Mapping[str, Images], settings: Settings, count: int = 1) -> None:
         self.count = count
         self.shards = [Shard(images, settings) for _ in range(count)]
-        self._opened = 0
+        self._done = Ledger()
+        self._handles = 0
 
-    def load(self, learner: Learner, weights: Mapping[str, torch.Tensor]) -> None:
+    def load(self, learner: Learner, weights: Mapping[str, torch.Tensor], name: str = CLASSIFIER) -> None:
+        self._done.network_changed(name)
         for shard in self.shards:
-            shard.load(learner, weights)
+            shard.load(learner, weights, name)
 
-    def read(
-        self,
-        reading: str,
-        images: str,
-        members: Members,
-        needs: Sequence[str],
-        progress: Progress = lambda count: None,
-        sampling: Sampling = NO_PASSES,
-    ) -> ReadReport:
-        self.forget(reading)
+    def read(self, order: ReadOrder, progress: Progress = lambda count: None) -> ReadReport:
+        known = self._done.report(order)
+        if known:
+            progress(known.count)
+            return known
+        self.forget(order.reading)
         report = ReadReport()
-        for block in members.blocks(BLOCK):
-            done = self.shards[block % self.count].read(reading, images, members, int(block), needs, sampling)
+        for block in order.members.blocks(BLOCK):
+            done = self.shards[block % self.count].read(order, int(block))
             report.add(done)
             progress(done.count)
+        self._done.add(order, report)
         return report
 
-    def gather(self, reading: str) -> Reading:
-        return join_readings([shard.gather(reading) for shard in self.shards])
+    def gather(self, reading: str, among: Members | None = None) -> Reading:
+        return join_readings([shard.gather(reading, among) for shard in self.shards])
 
-    def open(self, reading: str, make_half: Callable[..., Any], *arguments: Any) -> Halves:
-        parts = [part for shard in self.shards if (part := shard.gather(reading)) is not None]
-        return LocalHalves([make_half(part, *arguments) for part in parts])
+    def open(self, rows: Rows, make_half: Callable[..., Any], *arguments: Any) -> Halves:
+        self._handles += 1
+        handle = f"{rows.reading}/{self._handles}"
+        having = [shard for shard in self.shards if shard.open(handle, rows, make_half, arguments)]
+        return LocalHalves([shard.halves[handle] for shard in having])
 
     def forget(self, reading: str) -> None:
+        self._done.forget(reading)
         for shard in self.shards:
             shard.forget(reading)
 
@@ -145,8 +164,12 @@ class LocalWorkers:
         self.device = torch.device(settings.device)
         self.shards = LocalShards(self.images, replace(settings, cache_bytes=0), shards)
 
-    def fit(self, job: Job, listener: Callable[[Epoch], None] = lambda epoch: None) -> Trained:
-        return train(job, self.images["train"], Team(self.device), NoKeeper(listener))
+    def fit(self, jobs: Mapping[str, Job], listener: Listener = lambda name, epoch: None) -> dict[str, Trained]:
+        team = Team(self.device)
+        return {
+            name: train(job, self.images["train"], team, NoKeeper(partial(listener, name)))
+            for name, job in jobs.items()
+        }
 
     def close(self) -> None:
         """Nothing is held."""

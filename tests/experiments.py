@@ -6,7 +6,8 @@ from typing import Any
 from openal_ray import runs
 from openal_ray.config import Config
 from openal_ray.data.dataset import Dataset
-from openal_ray.experiment import Experiment, Silent
+from openal_ray.experiment import Experiment
+from openal_ray.listener import Silent
 from openal_ray.run_folder import RunFolder
 from openal_ray.shard import Settings
 from openal_ray.workers import LocalWorkers

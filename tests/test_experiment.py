@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from openal_ray import runs
+from openal_ray.checks import check
 from openal_ray.data.images import ArrayImages
 from openal_ray.errors import BadImages, ConfigError, RunError
-from openal_ray.experiment import Experiment, check
+from openal_ray.experiment import Experiment
+from openal_ray.networks import Networks
 from openal_ray.pool import AnswersPending, DatasetOracle
 from openal_ray.run_folder import RunFolder
 from openal_ray.strategies.catalogue import ENTRIES
@@ -66,23 +68,44 @@ class Stop(Exception):
     """Stands for a crash."""
 
 
-STEPS = [("ask_start_set", 1), *[(step, when) for step in ("ask", "_train", "_evaluate", "_hold") for when in (1, 2)]]
+TWICE = [(Experiment, "ask"), (Networks, "train"), (Experiment, "_evaluate"), (Networks, "hold"), (RunFolder, "_save")]
+STEPS = [(Experiment, "ask_start_set", 1), *[(owner, step, when) for owner, step in TWICE for when in (1, 2)]]
+HELPED = '''
+"""A second classifier, trained beside the first, decides."""
+from openal_ray.strategies.strategy import Strategy
+
+def helped():
+    def prepare(round):
+        return {"twin": round.job("twin", round.classifier, round.pool.labelled, round.pool.classes, epochs=2)}
+
+    return Strategy(needs=("twin.probs", "probs"), score=lambda read: 1 - read["twin.probs"].max(1), prepare=prepare)
+'''
 
 
 @pytest.fixture(scope="module")
-def continued(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run whose rounds start from the weights of the round before."""
-    return finish(experiment(small(tmp_path_factory.mktemp("runs") / "continued", "train.continue=true")))
+def kinds(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, Path]]:
+    """Runs that were never disturbed: plain, from the weights of the round before, and with a helper network."""
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "own.py").write_text(HELPED)
+    overrides = {"continued": "train.continue=true", "helped": f"strategy={folder}/own.py:helped"}
+    ended = {kind: (each, finish(experiment(small(folder / kind, each)))) for kind, each in overrides.items()}
+    return {"finished": ("train.continue=false", finished), **ended}
 
 
-@pytest.mark.parametrize(("step", "when"), STEPS)
-@pytest.mark.parametrize("kind", ["finished", "continued"])
+@pytest.mark.parametrize(("owner", "step", "when"), STEPS)
+@pytest.mark.parametrize("kind", ["finished", "continued", "helped"])
 def test_a_stop_anywhere_changes_no_selection(
-    kind: str, step: str, when: int, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str,
+    owner: type,
+    step: str,
+    when: int,
+    kinds: dict[str, tuple[str, Path]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    finished: Path = request.getfixturevalue(kind)
-    configuration = small(tmp_path / "run", f"train.continue={str(kind == 'continued').lower()}")
-    calls, real = [], getattr(Experiment, step)
+    override, finished = kinds[kind]
+    configuration = small(tmp_path / "run", override)
+    calls, real = [], getattr(owner, step)
 
     def stop(self, *arguments):
         calls.append(step)
@@ -91,7 +114,7 @@ def test_a_stop_anywhere_changes_no_selection(
             raise Stop
         return result
 
-    monkeypatch.setattr(Experiment, step, stop)
+    monkeypatch.setattr(owner, step, stop)
     with pytest.raises(Stop):
         finish(experiment(configuration))
     monkeypatch.undo()
@@ -256,7 +279,7 @@ def test_people_are_waited_for_and_their_answers_taken_up(tmp_path: Path) -> Non
     configuration = small(tmp_path / "run", "budget.start=given", "train.epochs=1")
     known = runs.load_dataset(configuration)
     labels = known.labels.copy()
-    labels[40:] = -1
+    labels[40:] = -2
     with pytest.raises(AnswersPending, match="10 image"):  # 40 given, so 10 are missing to n_end = 50
         finish(experiment(configuration, replace(known, labels=labels)))
     waiting = [int(row["index"]) for row in rows(tmp_path / "run", "selections.csv") if row["round"] == "1"]
@@ -273,7 +296,7 @@ def test_a_validation_split_stays_what_it_was_while_people_label(tmp_path: Path)
     configuration = small(tmp_path / "run", "budget.start=given", "train.epochs=1", "data.validation=0.2")
     known = runs.load_dataset(configuration)
     labels = known.labels.copy()
-    labels[60:] = -1
+    labels[60:] = -2
     first = experiment(configuration, replace(known, labels=labels))
     split = first.state.validation.tolist()
     with pytest.raises(AnswersPending):
@@ -359,3 +382,19 @@ def test_bad_input_is_refused_before_any_work(override: str, message: str, tmp_p
     with pytest.raises(ConfigError, match=message):
         configuration = small(tmp_path / "run", override)
         check(configuration, runs.load_dataset(configuration))
+
+
+def test_a_helper_is_trained_once_a_round_kept_for_the_query_and_left_out_at_the_end(
+    kinds: dict[str, tuple[str, Path]], tmp_path: Path
+) -> None:
+    running = experiment(small(tmp_path / "run", kinds["helped"][0]))
+    fitted, real = [], running.workers.fit
+
+    def fit(jobs, listener):
+        fitted.append(sorted(jobs))
+        return real(jobs, listener)
+
+    running.workers.fit = fit
+    folder = finish(running)
+    assert fitted == [["", "twin"], ["", "twin"], [""]]
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["round-002.pt"]

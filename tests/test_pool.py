@@ -168,7 +168,7 @@ def test_the_oracle_answers_with_the_data_sets_labels() -> None:
 
 
 def test_the_oracle_says_which_answers_are_missing() -> None:
-    oracle = DatasetOracle(np.array([2, -1, 1, -1, 0]))
+    oracle = DatasetOracle(np.array([2, -2, 1, -2, 0]))
     with pytest.raises(AnswersPending, match=r"2 image\(s\) of the query have no label yet") as caught:
         oracle.answer(np.array([3, 0, 1]))
     assert caught.value.indices.tolist() == [3, 1]
@@ -225,7 +225,7 @@ def test_strata_are_exact_and_near_their_share(sizes: list[int], data: st.DataOb
 
 
 def test_strata_leave_out_unknown_and_taken_images_and_come_in_random_order() -> None:
-    labels = np.array([0, 1, -1, 0, 1, 0, 1, -1, 0, 1])
+    labels = np.array([0, 1, -1, 0, 1, 0, 1, -2, 0, 1])
     oracle, rng = DatasetOracle(labels), generator()
     members = AllBut(10, np.array([0, 1]))
     drawn = Counter(tuple(oracle.stratified(members, 2, 2, rng).tolist()) for _ in range(4000))

@@ -8,9 +8,9 @@ import pytest
 from rich.console import Console
 
 from openal_ray import config
-from openal_ray.experiment import Listener
+from openal_ray.listener import Listener
 from openal_ray.progress import ProgressLine
-from openal_ray.training.loop import Epoch
+from openal_ray.training.job import Epoch
 
 
 def run(line: Listener, rounds: int = 2, strategy: str | None = "margin") -> None:

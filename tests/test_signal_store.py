@@ -13,7 +13,7 @@ STORES = pytest.mark.parametrize("allocate", [np.empty, disk_array], ids=["memor
 def part(first: int, rows: int) -> Reading:
     indices = np.arange(first, first + rows)
     return Reading(
-        indices, {"features": np.repeat(indices[:, None].astype(np.float32), 3, axis=1), "probs": indices / 7}, "cpu"
+        indices, {"features": np.repeat(indices[:, None].astype(np.float32), 3, axis=1), "probs": indices / 7}
     )
 
 
@@ -59,3 +59,10 @@ def test_on_disk_means_in_a_file_without_a_name(tmp_path: Path, monkeypatch: pyt
     assert str(tmp_path) in maps  # the pages belong to that file system
     del array
     assert str(tmp_path) not in Path("/proc/self/maps").read_text()
+
+
+def test_only_the_rows_of_some_members() -> None:
+    whole = part(10, 5)
+    some = whole.only(np.array([3, 11, 14, 99]))
+    assert some.indices.tolist() == [11, 14] and some.signals["features"][:, 0].tolist() == [11, 14]
+    assert whole.only(np.arange(10, 15)) is whole

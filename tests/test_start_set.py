@@ -40,7 +40,7 @@ def test_no_more_than_the_pool_has(start: str) -> None:
 
 
 def test_given_takes_what_is_labelled() -> None:
-    assert chosen(np.array([-1, 1, -1, 0, 1]), held_out=(3,), start="given", n_start=0) == [1, 4]
+    assert chosen(np.array([-2, 1, -2, 0, 1]), held_out=(3,), start="given", n_start=0) == [1, 4]
 
 
 def test_none_takes_nothing() -> None:
@@ -63,7 +63,7 @@ def test_a_file_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_every_rule_that_can_be_drawn_passes() -> None:
-    half_known = np.array([0, 1, -1])
+    half_known = np.array([0, 1, -2])
     check(Budget(start="stratified", n_start=2), 2, LABELS)
     check(Budget(start="random", n_start=1), 2, LABELS)
     check(Budget(start="given"), 2, half_known)
@@ -75,9 +75,9 @@ def test_every_rule_that_can_be_drawn_passes() -> None:
     [
         ({"start": "stratified", "n_start": 1}, LABELS, "budget.n_start=1 is less than the 2 classes.* Raise it, or"),
         ({"start": "given"}, LABELS, "all are: .* set budget.start=stratified or random"),
-        ({"start": "given"}, np.array([-1, -1]), "needs some labelled rows; set budget.start=none"),
-        ({"start": "random"}, np.array([0, -1, -1]), "2 of 3 train images have no label.* Set budget.start=given"),
-        ({"start": "stratified"}, np.array([0, -1, 1]), "1 of 3 train images have no label.* Set budget.start=given"),
+        ({"start": "given"}, np.array([-2, -2]), "needs some labelled rows; set budget.start=none"),
+        ({"start": "random"}, np.array([0, -2, -2]), "2 of 3 train images have no label.* Set budget.start=given"),
+        ({"start": "stratified"}, np.array([0, -2, 1]), "1 of 3 train images have no label.* Set budget.start=given"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(budget: dict[str, Any], labels: np.ndarray, message: str) -> None:

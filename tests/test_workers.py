@@ -9,9 +9,10 @@ import torch
 from openal_ray import config
 from openal_ray.data.images import ArrayImages
 from openal_ray.pool import AllBut, Listed
-from openal_ray.shard import BlockRead
+from openal_ray.shard import BlockRead, Part, ReadOrder, Rows
 from openal_ray.signal_store import Reading
-from openal_ray.training.loop import Job, NoKeeper, Team, train
+from openal_ray.training.job import Job
+from openal_ray.training.loop import NoKeeper, Team, train
 from openal_ray.workers import LocalShards, LocalWorkers, ReadReport, join_readings
 from tests.reading import IMAGES, LEARNER, N_CLASSES, PIXELS, SIGNALS, Counted, assert_close, network, settings
 
@@ -27,7 +28,7 @@ def shards(count: int, **options: object) -> LocalShards:
 
 def gathered(count: int, **options: object) -> Reading:
     made = shards(count, **options)
-    made.read("pool", "train", MEMBERS, SIGNALS)
+    made.read(ReadOrder("pool", "train", MEMBERS, SIGNALS))
     return made.gather("pool")
 
 
@@ -44,14 +45,14 @@ def test_any_number_of_shards_reads_the_same_bits(batch_size: int) -> None:
 
 def test_every_block_is_told_of_and_counted() -> None:
     told: list[int] = []
-    report = shards(2).read("pool", "train", MEMBERS, ("probs",), told.append)
+    report = shards(2).read(ReadOrder("pool", "train", MEMBERS, ("probs",)), told.append)
     assert told == [1022, 1023, 551] and report.count == 2596 and report.bad == {}
 
 
 def test_readings_of_different_images_lie_side_by_side_until_forgotten() -> None:
     made = shards(2)
-    made.read("pool", "train", Listed([2000, 3, 7]), ("probs",))
-    made.read("test", "test", AllBut(10, np.empty(0, np.int64)), ("features",))
+    made.read(ReadOrder("pool", "train", Listed([2000, 3, 7]), ("probs",)))
+    made.read(ReadOrder("test", "test", AllBut(10, np.empty(0, np.int64)), ("features",)))
     assert_close(made.gather("pool"), np.array([3, 7, 2000]), ("probs",))
     assert_close(made.gather("test"), np.arange(10), ("features",))
     made.forget("test")
@@ -60,22 +61,22 @@ def test_readings_of_different_images_lie_side_by_side_until_forgotten() -> None
 
 def test_a_second_read_of_a_name_replaces_the_first() -> None:
     made = shards(2)
-    made.read("pool", "train", MEMBERS, ("probs",))
-    made.read("pool", "train", Listed([1100]), ("logits",))
+    made.read(ReadOrder("pool", "train", MEMBERS, ("probs",)))
+    made.read(ReadOrder("pool", "train", Listed([1100]), ("logits",)))
     assert_close(made.gather("pool"), np.array([1100]), ("logits",))
 
 
 def test_halves_are_opened_where_there_are_rows() -> None:
     made = shards(5)
-    made.read("pool", "train", MEMBERS, ("probs",))
-    halves = made.open("pool", Rows, 3)
+    made.read(ReadOrder("pool", "train", MEMBERS, ("probs",)))
+    halves = made.open(Rows("pool"), Count, 3)
     assert halves.ask("scaled", 2) == [(3, 2, 1022), (3, 2, 1023), (3, 2, 551)]
 
 
-class Rows:
+class Count:
     """A shard half that answers with its arguments and its number of rows."""
 
-    def __init__(self, reading: Reading, given: int) -> None:
+    def __init__(self, reading: Part, given: int) -> None:
         self.given, self.rows = given, len(reading.indices)
 
     def scaled(self, asked: int) -> tuple[int, int, int]:
@@ -108,12 +109,14 @@ def job(count: int) -> Job:
 
 def test_fit_is_one_training_and_its_weights_can_be_read_with() -> None:
     workers = LocalWorkers({"train": IMAGES, "test": IMAGES}, settings(), shards=2)
-    told: list[int] = []
-    trained = workers.fit(job(20), lambda epoch: told.append(epoch.epoch))
+    told: list[tuple[str, int]] = []
+    trained = workers.fit({"a": job(20)}, lambda name, epoch: told.append((name, epoch.epoch)))["a"]
     expected = train(job(20), IMAGES, Team(), NoKeeper()).weights
-    assert told == [0, 1] and all(torch.equal(trained.weights[name], expected[name]) for name in expected)
+    assert told == [("a", 0), ("a", 1)] and all(torch.equal(trained.weights[name], expected[name]) for name in expected)
     workers.shards.load(LEARNER, trained.weights)
-    assert workers.shards.count == 2 and workers.shards.read("pool", "train", MEMBERS, ("probs",)).count == 2596
+    assert (
+        workers.shards.count == 2 and workers.shards.read(ReadOrder("pool", "train", MEMBERS, ("probs",))).count == 2596
+    )
     workers.close()
     workers.close()
 
@@ -124,8 +127,25 @@ def test_a_picture_is_decoded_once_for_training_and_for_all_shards() -> None:
     workers = LocalWorkers({"train": images, "test": ArrayImages(PIXELS)}, chosen, shards=2)
     workers.shards.load(LEARNER, network().state_dict())
     for _ in range(2):
-        workers.fit(job(1500))
-        workers.shards.read("pool", "train", Listed(np.arange(1500)), ("probs",))
+        workers.fit({"": job(1500)})
+        workers.shards.read(ReadOrder("pool", "train", Listed(np.arange(1500)), ("probs",)))
     assert images.loads.tolist() == [1] * 1500
     for shard in workers.shards.shards:
         assert shard.images["train"] is workers.images["train"]  # one memory for all
+
+
+def test_what_is_there_already_is_not_read_again() -> None:
+    images, told = Counted(1500), []
+    made = LocalShards({"train": images}, settings(), 2)
+    made.load(LEARNER, network().state_dict())
+    made.load(LEARNER, network(1).state_dict(), "encoder")
+    lasting = ReadOrder("pool", "train", AllBut(1500, np.array([3])), ("encoder.features",))
+    first = made.read(lasting)
+    made.load(LEARNER, network(2).state_dict())  # a new round's classifier
+    again = made.read(ReadOrder("pool", "train", AllBut(1500, np.array([3])), ("encoder.features",)), told.append)
+    assert again == first and told == [1499] and images.loads.sum() == 1499
+    made.read(replace(lasting, members=Listed([5])))
+    assert made.gather("pool").indices.tolist() == [5]
+    made.load(LEARNER, network(3).state_dict(), "encoder")
+    made.read(replace(lasting, members=Listed([5])))
+    assert images.loads[5] == 3

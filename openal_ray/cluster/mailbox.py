@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from openal_ray.training.loop import Epoch
+from openal_ray.training.job import Epoch
 
 
 @dataclass(frozen=True)

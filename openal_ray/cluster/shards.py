@@ -17,12 +17,12 @@ from openal_ray.cluster.share import Share
 from openal_ray.data.images import Images
 from openal_ray.errors import ResourceError, UserError
 from openal_ray.models.learners import Learner
-from openal_ray.models.monte_carlo import NO_PASSES, Sampling
+from openal_ray.models.signals import CLASSIFIER
 from openal_ray.pool import Members
 from openal_ray.selection.halves import BLOCK, Halves
-from openal_ray.shard import BlockRead, Settings, Shard
+from openal_ray.shard import BlockRead, ReadOrder, Rows, Settings, Shard
 from openal_ray.signal_store import Reading
-from openal_ray.workers import Progress, ReadReport, ShardLost, join_readings
+from openal_ray.workers import Ledger, Progress, ReadReport, ShardLost, join_readings
 
 log = logging.getLogger(__name__)
 IN_FLIGHT = 2  # blocks a shard may have waiting: one computed, one ready to follow
@@ -47,10 +47,8 @@ class _Order:
     """One read as it was asked, so that a replaced shard can do its part again."""
 
     reading: str
-    images: str
-    members: Any  # a reference to Members in the object store
-    needs: tuple[str, ...]
-    sampling: Sampling
+    networks: frozenset[str]
+    stored: Any  # a reference to the ReadOrder in the object store
     blocks: tuple[int, ...]
 
 
@@ -63,53 +61,54 @@ class RayShards:
         self.count = count
         self._images, self._settings, self._share = ray.put(dict(images)), settings, share
         self._gpus = gpus_per_shard
-        self._network: tuple[Any, Any] | None = None
+        self._networks: dict[str, tuple[Any, Any, str]] = {}
         self._orders: dict[str, _Order] = {}
+        self._done = Ledger()
         self._loading: list[Any] = []
         self._handles = 0
         self._actors = [self._spawn() for _ in range(count)]
 
-    def load(self, learner: Learner, weights: Mapping[str, torch.Tensor]) -> None:
-        self._orders.clear()
-        self._network = (learner, ray.put(dict(weights)))
-        if not self._actors:
+    def load(self, learner: Learner, weights: Mapping[str, torch.Tensor], name: str = CLASSIFIER) -> None:
+        self._done.network_changed(name)
+        self._orders = {key: order for key, order in self._orders.items() if name not in order.networks}
+        self._networks[name] = (learner, ray.put(dict(weights)), name)
+        if self._actors:
+            self._loading += [actor.call.remote("load", *self._networks[name]) for actor in self._actors]
+        else:
             self._actors = [self._spawn() for _ in range(self.count)]
-        self._loading = [actor.call.remote("load", *self._network) for actor in self._actors]
 
-    def read(
-        self,
-        reading: str,
-        images: str,
-        members: Members,
-        needs: Sequence[str],
-        progress: Progress = lambda count: None,
-        sampling: Sampling = NO_PASSES,
-    ) -> ReadReport:
-        self.forget(reading)
-        blocks = tuple(int(block) for block in members.blocks(BLOCK))
-        order = _Order(reading, images, ray.put(members), tuple(needs), sampling, blocks)
-        self._orders[reading] = order
-        done = self._work_off({number: self._part(order, number) for number in range(self.count)}, progress)
+    def read(self, order: ReadOrder, progress: Progress = lambda count: None) -> ReadReport:
+        known = self._done.report(order)
+        if known:
+            progress(known.count)
+            return known
+        self.forget(order.reading)
+        blocks = tuple(int(block) for block in order.members.blocks(BLOCK))
+        kept = _Order(order.reading, frozenset(order.networks), ray.put(order), blocks)
+        self._orders[order.reading] = kept
+        done = self._work_off({number: self._part(kept, number) for number in range(self.count)}, progress)
         report = ReadReport()
         for block in blocks:
-            report.add(done[reading, block])
+            report.add(done[order.reading, block])
+        self._done.add(order, report)
         return report
 
-    def gather(self, reading: str) -> Reading:
+    def gather(self, reading: str, among: Members | None = None) -> Reading:
         for _ in range(LOSSES_ALLOWED):
             try:
-                return join_readings(self.call_each("gather", [(reading,)] * self.count))
+                return join_readings(self.call_each("gather", [(reading, among)] * self.count))
             except ShardLost:
                 continue
         raise ResourceError(f"shards were lost {LOSSES_ALLOWED} times while {reading} signals were gathered")
 
-    def open(self, reading: str, make_half: Callable[..., Any], *arguments: Any) -> Halves:
+    def open(self, rows: Rows, make_half: Callable[..., Any], *arguments: Any) -> Halves:
         self._handles += 1
-        handle = f"{reading}/{self._handles}"
-        opened = self.call_each("open", [(handle, reading, make_half, arguments)] * self.count)
+        handle = f"{rows.reading}/{self._handles}"
+        opened = self.call_each("open", [(handle, rows, make_half, arguments)] * self.count)
         return RayHalves(self, handle, [number for number, has_rows in enumerate(opened) if has_rows])
 
     def forget(self, reading: str) -> None:
+        self._done.forget(reading)
         if self._orders.pop(reading, None):
             for actor in self._actors:
                 actor.call.remote("forget", reading)  # nobody waits: a shard that is lost has forgotten already
@@ -118,7 +117,7 @@ class RayShards:
         """Gives the shards' hardware back until the next load; their readings are gone."""
         for actor in self._actors:
             ray.kill(actor)
-        self._actors, self._orders = [], {}
+        self._actors, self._orders, self._loading, self._done = [], {}, [], Ledger()
 
     def call_each(
         self, method: str, arguments: Sequence[tuple[Any, ...]], numbers: Sequence[int] | None = None
@@ -150,15 +149,15 @@ class RayShards:
         actor = ray.remote(ShardActor).options(
             num_cpus=self._share.cpus_per_shard, num_gpus=self._gpus, scheduling_strategy="SPREAD"
         )
-        return actor.remote(self._images, self._settings, self._share.threads_per_shard)
+        spawned = actor.remote(self._images, self._settings, self._share.threads_per_shard)
+        self._loading += [spawned.call.remote("load", *network) for network in self._networks.values()]
+        return spawned
 
     def _replace(self, number: int) -> list[tuple[_Order, int]]:
         """A fresh actor in the place of a lost one; returns all that it must read again."""
         log.warning("shard %d was lost; a new one reads its blocks again", number)
         ray.kill(self._actors[number])  # an unreachable actor must not come back and answer twice
         self._actors[number] = self._spawn()
-        if self._network:
-            self._loading.append(self._actors[number].call.remote("load", *self._network))
         return [item for order in self._orders.values() for item in self._part(order, number)]
 
     def _part(self, order: _Order, number: int) -> list[tuple[_Order, int]]:
@@ -199,9 +198,7 @@ class RayShards:
             waiting = sum(1 for work in flying.values() if work[0] == number)
             while queue and waiting < IN_FLIGHT:
                 order, block = queue.popleft()
-                call = self._actors[number].call.remote(
-                    "read", order.reading, order.images, order.members, block, order.needs, order.sampling
-                )
+                call = self._actors[number].call.remote("read", order.stored, block)
                 flying[call] = (number, order, block)
                 waiting += 1
 

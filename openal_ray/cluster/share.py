@@ -56,7 +56,7 @@ def share(configuration: Config) -> Share:
 def _wanted(configuration: Config) -> tuple[Amounts, Amounts]:
     """What the trainers need and what the shards reserve."""
     train, cluster, shards = configuration.train, configuration.cluster, configuration.shards
-    workers = 0 if train.mode == "local" else train.workers
+    workers = 0 if train.mode == "local" else train.workers * train.at_once
     return (
         {"CPU": workers * train.cpus_per_worker, "GPU": workers * train.gpus_per_worker},
         {"CPU": shards * (cluster.cpus_per_shard or 0), "GPU": shards * cluster.gpus_per_shard},
@@ -87,9 +87,14 @@ def withdraw_requests(configuration: Config) -> None:
         request_resources(bundles=[])
 
 
+def _trainers(configuration: Config) -> str:
+    at_once = configuration.train.at_once
+    return f"train.workers={configuration.train.workers}" + (f", train.at_once={at_once}" if at_once > 1 else "")
+
+
 def _too_small(configuration: Config, trainers: Amounts, shards: Amounts, there: Amounts) -> str:
     lines = [
-        f"{name}s: training needs {trainers[name]:g} (train.workers={configuration.train.workers}), the shards reserve "
+        f"{name}s: training needs {trainers[name]:g} ({_trainers(configuration)}), the shards reserve "
         f"{shards[name]:g} (shards={configuration.shards}), the cluster has {there[name]:g}"
         for name in trainers
         if trainers[name] + shards[name] > there[name] + 1e-9

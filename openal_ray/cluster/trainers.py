@@ -28,7 +28,8 @@ from openal_ray import config
 from openal_ray.cluster.connect import free_resources
 from openal_ray.cluster.mailbox import Failed, Mailbox
 from openal_ray.errors import TrainingError, UserError
-from openal_ray.training.loop import Epoch, Job, State, Team, Trained, train
+from openal_ray.training.job import Epoch, Job, Trained
+from openal_ray.training.loop import State, Team, train
 
 log = logging.getLogger(__name__)
 STORED = "training"
@@ -49,14 +50,19 @@ class TrainSession:
     images   a reference to the training images in the object store
     storage  a folder that all nodes can write to; its subfolder STORED holds the checkpoints inside a training,
              `save_seconds` apart
+    number   tells apart groups that work at the same time
     """
 
-    def __init__(self, images: Any, plan: config.Train, storage: Path, save_seconds: float = SAVE_SECONDS) -> None:
+    def __init__(
+        self, images: Any, plan: config.Train, storage: Path, save_seconds: float = SAVE_SECONDS, number: int = 0
+    ) -> None:
         # On the driver's node: a spot node that is reclaimed must not take the mailbox along.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self.mailbox = ray.remote(Mailbox).options(num_cpus=0, max_concurrency=1000, scheduling_strategy=here).remote()
         self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, args=(images, plan, storage, save_seconds), daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, args=(images, plan, storage, save_seconds, number), daemon=True
+        )
         self._thread.start()
 
     def fit(self, job: Job, listener: Callable[[Epoch], None]) -> Trained:
@@ -88,7 +94,7 @@ class TrainSession:
             self._thread.join(timeout=GROUP_START_SECONDS)
         ray.kill(self.mailbox)  # a group that is still at work fails at its next message
 
-    def _run(self, images: Any, plan: config.Train, storage: Path, save_seconds: float) -> None:
+    def _run(self, images: Any, plan: config.Train, storage: Path, save_seconds: float, number: int) -> None:
         settings = {
             "mailbox": self.mailbox, "images": [images], "cpus": plan.cpus_per_worker, "save_seconds": save_seconds
         }  # fmt: skip
@@ -102,8 +108,8 @@ class TrainSession:
                     num_workers=plan.workers, use_gpu=plan.gpus_per_worker > 0, resources_per_worker=resources
                 ),
                 run_config=RunConfig(
-                    name=STORED,
-                    storage_path=str(storage.resolve()),
+                    name=str(number),
+                    storage_path=str((storage / STORED).resolve()),
                     failure_config=FailureConfig(max_failures=plan.retries, controller_failure_limit=plan.retries + 1),
                     checkpoint_config=CheckpointConfig(num_to_keep=1),
                     logging_config=LoggingConfig(log_level="ERROR"),

@@ -4,8 +4,11 @@ import logging
 import shutil
 import sys
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from queue import Queue
 
 import ray
 import torch
@@ -18,7 +21,9 @@ from openal_ray.data.cached import remember
 from openal_ray.data.images import Images
 from openal_ray.errors import ResourceError
 from openal_ray.shard import Settings
-from openal_ray.training.loop import Epoch, Job, NoKeeper, Team, Trained, train
+from openal_ray.training.job import Epoch, Job, Trained
+from openal_ray.training.loop import NoKeeper, Team, train
+from openal_ray.workers import Listener
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +47,9 @@ class RayWorkers:
         gpus = configuration.cluster.gpus_per_shard
         settings = replace(settings, device="cuda" if gpus else "cpu")
         self.shards = RayShards(images, settings, configuration.shards, self.share, gpus)
-        self._session = TrainSession(self._train_images, self.plan, storage) if self.mode == "session" else None
+        self._sessions: dict[int, TrainSession] = {}
+        if self.mode == "session":
+            self._start(0)  # while the shards start and read
 
     def _describe(self) -> str:
         chosen = " (chosen by train.mode=auto)" if self.plan.mode == "auto" else ""
@@ -54,38 +61,71 @@ class RayWorkers:
             return self.plan.mode
         return "per_round" if self.share.take_turns else "session"
 
-    def fit(self, job: Job, listener: Callable[[Epoch], None] = lambda epoch: None) -> Trained:
+    def fit(self, jobs: Mapping[str, Job], listener: Listener = lambda name, epoch: None) -> dict[str, Trained]:
         if self.mode == "local":
             device = torch.device("cuda" if self.plan.gpus_per_worker and torch.cuda.is_available() else "cpu")
-            return train(job, self.images, Team(device), NoKeeper(listener))
+            keepers = {name: NoKeeper(partial(listener, name)) for name in jobs}
+            return {name: train(job, self.images, Team(device), keepers[name]) for name, job in jobs.items()}
         if self.share.take_turns:
             self.shards.release()
         try:
-            return self._fit_in_session(job, listener)
+            return self._fit_in_sessions(jobs, listener)
         finally:
             if self.mode == "per_round":
-                self._end_session(wait=sys.exc_info()[0] is None)
+                self._end_sessions(wait=sys.exc_info()[0] is None)
 
     def close(self) -> None:
         well = sys.exc_info()[0] is None
-        self._end_session(wait=well)
+        self._end_sessions(wait=well)
         self.shards.release()
         withdraw_requests(self._configuration)
         if well:  # otherwise a resume goes on from the last checkpoint inside the training
             shutil.rmtree(self.storage / STORED, ignore_errors=True)
 
-    def _fit_in_session(self, job: Job, listener: Callable[[Epoch], None]) -> Trained:
-        for attempt in (1, 2):  # Ray Train restarts a group train.retries times itself; this is for all that it is not
-            self._session = self._session or TrainSession(self._train_images, self.plan, self.storage)
+    def _fit_in_sessions(self, jobs: Mapping[str, Job], listener: Listener) -> dict[str, Trained]:
+        at_once = min(self.plan.at_once, len(jobs))
+        if at_once == 1:
+            return {name: self._fit_in_session(0, job, partial(listener, name)) for name, job in jobs.items()}
+        free: Queue[int] = Queue()
+        for number in range(at_once):
+            free.put(number)
+
+        def fit(name: str) -> Trained:
+            number = free.get()
             try:
-                return self._session.fit(job, listener)
+                return self._fit_in_session(number, jobs[name], partial(listener, name))
+            finally:
+                free.put(number)
+
+        threads = ThreadPoolExecutor(at_once)
+        try:
+            return dict(zip(jobs, threads.map(fit, jobs), strict=True))
+        except BaseException:
+            self._end_sessions(wait=False)  # what the other threads wait for will not come
+            raise
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+
+    def _fit_in_session(self, number: int, job: Job, listener: Callable[[Epoch], None]) -> Trained:
+        for attempt in (1, 2):  # Ray Train restarts a group train.retries times itself; this is for all that it is not
+            session = self._sessions.get(number) or self._start(number)
+            try:
+                return session.fit(job, listener)
             except GroupLost as error:
                 log.warning("%s: %s (try %d of 2)", job.name, error, attempt)
-                self._end_session(wait=False)
+                self._end_session(number, wait=False)
                 problem = str(error)
         raise ResourceError(f"{job.name}: the training workers were lost again and again. {problem}")
 
-    def _end_session(self, wait: bool = True) -> None:
-        session, self._session = self._session, None
+    def _start(self, number: int) -> TrainSession:
+        self._sessions[number] = TrainSession(self._train_images, self.plan, self.storage, number=number)
+        return self._sessions[number]
+
+    def _end_session(self, number: int, wait: bool) -> None:
+        session = self._sessions.pop(number, None)
         if session:
             session.close(wait)
+
+    def _end_sessions(self, wait: bool) -> None:
+        for number in list(self._sessions):
+            self._end_session(number, wait)

@@ -8,6 +8,7 @@ import numpy as np
 
 from openal_ray.data.images import Images
 from openal_ray.errors import DataError
+from openal_ray.pool import UNLABELLED
 
 
 def _none() -> np.ndarray:
@@ -21,7 +22,7 @@ class Dataset:
     name         as the catalogue spells it
     classes      class names; a label is a place in this tuple
     train        the images an experiment may use; their indices are *the* dataset indices
-    labels       int64 [len(train)] true classes, -1 = no label known
+    labels       int64 [len(train)] true classes; -1 = of none of them (out-of-distribution), -2 = not labelled yet
     test         images of the same shape
     test_labels  int64 [len(test)] true classes
     mean, std    per channel, in units of a picture scaled to 0..1
@@ -45,7 +46,7 @@ class Dataset:
         for key in ("mean", "std"):
             object.__setattr__(self, key, self._per_channel(key, getattr(self, key)))
         self._check_classes()
-        self._check_labels("labels", self.labels, len(self.train), lowest=-1)
+        self._check_labels("labels", self.labels, len(self.train), lowest=UNLABELLED)
         self._check_labels("test_labels", self.test_labels, len(self.test), lowest=0)
         self._check_validation()
         if min(self.std) <= 0:

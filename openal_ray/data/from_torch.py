@@ -10,6 +10,7 @@ from openal_ray.data.images import MapStyle, WrappedImages, picture_of
 from openal_ray.data.picture import BadPicture, as_pillow
 from openal_ray.data.request import default_statistics
 from openal_ray.errors import DataError
+from openal_ray.pool import UNLABELLED
 
 
 def from_torch(
@@ -26,7 +27,8 @@ def from_torch(
 ) -> Dataset:
     """Two data sets of the own program, such as torchvision's, with transforms that are not random.
 
-    train, test  have `targets` or `labels`, or items (picture, label); for the form of a picture see `WrappedImages`
+    train, test  a train label of -1 means: not labelled yet, as in torchvision's STL-10; both
+                 have `targets` or `labels`, or items (picture, label); for the form of a picture see `WrappedImages`
     classes      class names; without them `train.classes`, or "0", "1", …
     image_size   height and width in pixels; without it those of the first picture
     channels     1 or 3; without it those of the first picture
@@ -36,6 +38,7 @@ def from_torch(
     height, width, found_channels = _first_shape(name, train)
     channels = channels or found_channels
     labels, test_labels = _labels(name, "train", train), _labels(name, "test", test)
+    labels = np.where(labels == -1, UNLABELLED, labels)
     if classes is None:
         classes = getattr(train, "classes", None) or [str(label) for label in range(labels.max(initial=-1) + 1)]
     default_mean, default_std = default_statistics(channels)

@@ -14,6 +14,7 @@ from openal_ray.data.images import Images
 from openal_ray.data.location import is_remote, join, parent, read_bytes
 from openal_ray.data.request import Request
 from openal_ray.errors import DataError, unknown_name
+from openal_ray.pool import UNLABELLED
 
 COLUMNS = ("id", "path", "label", "split")
 _PARTS = {"": "train", "train": "train", "val": "validation", "validation": "validation", "test": "test"}
@@ -49,7 +50,7 @@ def manifest(request: Request) -> Dataset:
     train = [row for row in rows if row.part != "test"]
     test = [row for row in rows if row.part == "test"]
     classes = sorted({row.label for row in train if row.label})
-    places = {"": -1} | {label: place for place, label in enumerate(classes)}
+    places = {"": UNLABELLED} | {label: place for place, label in enumerate(classes)}
 
     def answer(part: Sequence[Row]) -> tuple[Images, np.ndarray]:
         images = request.files(parent(location), [row.path for row in part], [row.id for row in part])

@@ -1,7 +1,8 @@
 """What can be trained: a network and how to take one training step on it."""
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,16 +21,38 @@ class Learner(Protocol):
         ...
 
     def loss(
-        self, network: nn.Module, images: torch.Tensor, targets: torch.Tensor
+        self, network: nn.Module, images: torch.Tensor, targets: torch.Tensor, progress: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The loss of one batch, a scalar, and how many of its images are right now.
 
-        network  what `build` returned, or a shell around it that shares the gradients: only call it
-        images   [n, channels, H, W] normalised
-        targets  [n] int64
+        network   what `build` returned, or a shell around it that shares the gradients: only call it; in training
+                  mode or, for validation, in eval mode
+        images    [n, channels, H, W] normalised
+        targets   [n] int64
+        progress  the share of the epochs that are done, from 0 to below 1; 1 for validation
         The loss must be a plain mean over images, so that parts of a batch add up.
         """
         ...
+
+    def reader(self) -> "Learner":
+        """A learner whose network takes the same weights, without what matters to training alone, such as a file."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A network that is ready: how to build it, and its weights; without weights, as it is built."""
+
+    learner: Learner
+    weights: Mapping[str, torch.Tensor] | None = None
+
+    @property
+    def digest(self) -> str:
+        """Tells this network from any other."""
+        digest = hashlib.blake2b(repr(self.learner).encode(), digest_size=16)
+        for tensor in (self.weights or {}).values():
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -54,11 +77,17 @@ class Classifier:
         )  # fmt: skip
 
     def loss(
-        self, network: nn.Module, images: torch.Tensor, targets: torch.Tensor
+        self, network: nn.Module, images: torch.Tensor, targets: torch.Tensor, progress: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        logits = network(images).float()
+        logits = network(images)
+        return self.losses(logits, targets).mean(), (logits.argmax(1) == targets).sum()
+
+    def losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Weighted cross-entropy of each image [n]."""
+        logits = logits.float()
         # Not cross_entropy's own `weight`: it divides by the weights in the batch, which differ from part to part.
         losses = functional.cross_entropy(logits, targets, reduction="none", label_smoothing=self.label_smoothing)
-        if self.class_weights:
-            losses = losses * logits.new_tensor(self.class_weights)[targets]
-        return losses.mean(), (logits.argmax(1) == targets).sum()
+        return losses * logits.new_tensor(self.class_weights)[targets] if self.class_weights else losses
+
+    def reader(self) -> "Classifier":
+        return replace(self, checkpoint=None, class_weights=())

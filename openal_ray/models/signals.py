@@ -17,15 +17,23 @@ SIGNALS = {
     "maps": "[n, …] the last feature maps (or tokens), before pooling",
     "stages": "[n, ΣC_i] the spatial mean of every stage's map, one after the other",
 }
-NAMES = SIGNALS | monte_carlo.SIGNALS
+OWN = {"predicted_loss": "[n] the loss that a network of learning_loss expects of itself"}
+NAMES = SIGNALS | OWN | monte_carlo.SIGNALS
+CLASSIFIER = ""  # the network whose signals have no prefix; those of a helper are called helper.signal
 WIDE = ("features", "maps", "stages")  # what read.half stores in float16
 
 
-def check_names(names: Iterable[str]) -> None:
-    """Raises ConfigError for a name that is no signal."""
-    for name in names:
-        if name not in NAMES:
-            raise ConfigError(unknown_name("signal", name, NAMES))
+def split(need: str) -> tuple[str, str]:
+    """The network and the signal of a need: ("detector", "logits") of detector.logits, ("", "probs") of probs."""
+    network, _, signal = need.rpartition(".")
+    return network, signal
+
+
+def check_names(needs: Iterable[str]) -> None:
+    """Raises ConfigError for a need whose signal does not exist."""
+    for need in needs:
+        if split(need)[1] not in NAMES:
+            raise ConfigError(unknown_name("signal", need, NAMES))
 
 
 def read(
@@ -50,9 +58,12 @@ def _read_plain(network: nn.Module, images: torch.Tensor, names: Sequence[str]) 
     if set(names) <= {"logits", "probs"}:
         signals["logits"] = network(images)
     else:
-        backbone = _backbone(network, "stages" in names)
-        if "stages" in names:
+        staged = {"stages", "predicted_loss"} & set(names)
+        backbone = _backbone(network, bool(staged))
+        if staged:
             signals["maps"], stages = backbone.forward_intermediates(images, norm=False)
+            if "predicted_loss" in names:
+                signals["predicted_loss"] = _loss_head(network)(stages)
             signals["stages"] = torch.cat([stage.float().mean(dim=(2, 3)) for stage in stages], dim=1)
         else:
             signals["maps"] = backbone.forward_features(images)
@@ -64,6 +75,14 @@ def _read_plain(network: nn.Module, images: torch.Tensor, names: Sequence[str]) 
     if "probs" in names:
         signals["probs"] = signals["logits"].softmax(1)
     return signals
+
+
+def _loss_head(network: Any) -> Any:
+    if not hasattr(network, "forward_loss"):
+        raise ConfigError(
+            f"{type(network).__name__} predicts no loss of its own: train the network that learning_loss makes"
+        )
+    return network.forward_loss
 
 
 def _backbone(network: nn.Module, stages: bool) -> Any:

@@ -165,9 +165,12 @@ class _Given:
         return copy.deepcopy(self.model).cpu()  # where a shard expects it, wherever the caller trains
 
     def loss(
-        self, network: nn.Module, images: torch.Tensor, targets: torch.Tensor
+        self, network: nn.Module, images: torch.Tensor, targets: torch.Tensor, progress: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
         raise NotImplementedError("the caller trains this network")
+
+    def reader(self) -> "_Given":
+        return self
 
 
 class _TransformedImages:

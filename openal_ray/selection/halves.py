@@ -4,8 +4,9 @@ A shard half is a plain object built on one shard from that shard's arrays and `
 dataset indices of its rows). A driver half is a function `(halves, ..., k) -> Picks` that knows nothing but `Halves`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,10 +22,12 @@ class Picks:
 
     indices  int64 [k] dataset indices
     scores   float64 [k] the acquisition score of each at the moment it was picked
+    notes    arrays [k, …] to be remembered: later rounds see them with the answers
     """
 
     indices: np.ndarray
     scores: np.ndarray
+    notes: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 class Halves(Protocol):
@@ -52,6 +55,21 @@ class LocalHalves:
     def ask_each(self, verb: str, args: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Call `verb` on every half with its own arguments."""
         return [getattr(half, verb)(*mine) for half, mine in zip(self._halves, args, strict=True)]
+
+
+class JoinedHalves:
+    """Halves, and one more that lives in this process: that of the labelled images, which the driver knows."""
+
+    def __init__(self, halves: Halves, here: Any) -> None:
+        self._halves, self._here = halves, here
+
+    def ask(self, verb: str, *args: Any) -> list[Any]:
+        """The same question to all; the answer of the half here comes last."""
+        return [*self._halves.ask(verb, *args), getattr(self._here, verb)(*args)]
+
+    def ask_each(self, verb: str, args: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Its own question to each; the last is for the half here."""
+        return [*self._halves.ask_each(verb, args[:-1]), getattr(self._here, verb)(*args[-1])]
 
 
 def checked_sizes(halves: Halves, k: int) -> list[int]:
@@ -90,3 +108,10 @@ def positions_of(wanted: np.ndarray, indices: np.ndarray) -> np.ndarray:
 def lowest_left(indices: np.ndarray, k: int, picked: np.ndarray) -> np.ndarray:
     """A half's answer to `lowest`: the first `k` of its ascending dataset indices that are not `picked`."""
     return indices[~np.isin(indices, picked)][:k]
+
+
+def block_slices(indices: np.ndarray) -> list[tuple[int, slice]]:
+    """The number of each block among the ascending dataset indices `indices`, and the positions of its rows."""
+    numbers = indices // BLOCK
+    starts = np.flatnonzero(np.diff(numbers, prepend=-1))
+    return [(int(numbers[a]), slice(a, b)) for a, b in pairwise([*starts.tolist(), len(numbers)])]

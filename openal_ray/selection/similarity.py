@@ -6,26 +6,18 @@ returned is one row times one row, added up by itself.
 
 import numpy as np
 
-from openal_ray.selection.digits import row_norms
+from openal_ray.selection.distances import checked_points, unit_rows
 
 _PRODUCTS = 2**22  # rough cosines at a time: 32 MB
 _NUMBERS = 2**17  # numbers in one piece of exact arithmetic: 1 MB of float64
 
 
-def unit_rows(rows: np.ndarray) -> np.ndarray:
-    """`rows` [n, D] in float64, divided by their Euclidean norms; rows of zeros stay.
+def directions(features: np.ndarray) -> np.ndarray:
+    """The rows of `features` [n, D] in float64 and of norm 1; rows of zeros stay.
 
     raises   ValueError for another shape, or a number that is not finite
     """
-    rows = np.ascontiguousarray(rows, dtype=np.float64)
-    if rows.ndim != 2:
-        raise ValueError(f"features must have shape [n, D], got {list(rows.shape)}")
-    largest = np.abs(rows).max(axis=1, initial=0)
-    if not np.isfinite(largest).all():
-        raise ValueError(f"features must be finite; row {np.flatnonzero(~np.isfinite(largest))[0]} is not")
-    rows = rows / np.where(largest > 0, largest, 1)[:, None]  # so that squares neither overflow nor vanish
-    norms = row_norms(rows)[:, None]
-    return rows / np.where(norms > 0, norms, 1)
+    return unit_rows(checked_points("features", features, len(features)).astype(np.float64))
 
 
 def cosines(rows: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -2,13 +2,17 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from openal_ray.errors import ConfigError, unknown_name
+from openal_ray.strategies.density import cluster_margin, k_means, max_herding, prob_cover, typiclust
 from openal_ray.strategies.diversity import badge, k_center
+from openal_ray.strategies.ensemble import ensemble_bald, ensemble_entropy, ensemble_variation_ratio, qbc
+from openal_ray.strategies.learned_loss import learning_loss
 from openal_ray.strategies.monte_carlo import (
     bald,
+    batch_bald,
     mc_entropy,
     mc_least_confidence,
     mc_margin,
@@ -17,7 +21,7 @@ from openal_ray.strategies.monte_carlo import (
     variation_ratio,
 )
 from openal_ray.strategies.random import random
-from openal_ray.strategies.strategy import Strategy
+from openal_ray.strategies.strategy import Strategy, drawn_scores, highest_scores
 from openal_ray.strategies.uncertainty import entropy, least_confidence, margin, ratio
 from openal_ray.user_code import user_function
 
@@ -43,7 +47,8 @@ class Entry:
     @property
     def parameters(self) -> dict[str, Any]:
         """Parameter names with their defaults."""
-        return {name: parameter.default for name, parameter in inspect.signature(self.build).parameters.items()}
+        own = {name: parameter.default for name, parameter in inspect.signature(self.build).parameters.items()}
+        return own | (BATCH if _is_ranking(self.build()) else {})
 
     def facts(self) -> dict[str, Any]:
         """Everything that `openal-ray strategies` prints, as plain data."""
@@ -52,10 +57,11 @@ class Entry:
             "name": self.name,
             "aliases": list(self.aliases),
             "family": self.family,
-            "needs": list(dict.fromkeys(strategy.needs + strategy.needs_labelled)),
+            "needs": list(strategy.all_needs),
             "paper": self.paper,
             "parameters": self.parameters,
             "cost": self.cost,
+            "guarantee": strategy.guarantee,
             "needs_start": strategy.needs_start,
             "description": inspect.getdoc(self.build) or "",
         }
@@ -63,6 +69,10 @@ class Entry:
 
 _SCORE_COST = "O(N·C) time, S·B candidates to the driver"
 _PASSES_COST = "T head passes, or T whole ones if dropout lies deeper; O(N·C) memory whatever T; S·B candidates"
+_COMMITTEE_COST = (
+    "members - 1 further trainings a round, at the same time with train.at_once; members forward passes of "
+    "one decoding; O(N·members·C) memory; S·B candidates"
+)
 
 ENTRIES = (
     Entry(random, "reference", "–", "O(B); no forward pass", ("RandomSampling",)),
@@ -83,15 +93,58 @@ ENTRIES = (
     Entry(mc_margin, "Monte Carlo", "Gal et al. 2017 (arXiv 1703.02910)", _PASSES_COST),
     Entry(mc_ratio, "Monte Carlo", "Gal et al. 2017 (arXiv 1703.02910)", _PASSES_COST),
     Entry(
+        batch_bald, "Monte Carlo", "Kirsch et al. 2019 (arXiv 1906.08158)",
+        "T head passes, or T whole ones; O(N·T·C) memory in the shards; O(B·N·M·T·C) time, M configurations of labels; "
+        "B exchanges of M·T numbers", ("BatchBALD",),
+    ),
+    Entry(
+        ensemble_entropy, "committee", "Beluch et al. 2018", _COMMITTEE_COST, ("EnsembleEntropy",),
+    ),
+    Entry(ensemble_bald, "committee", "Beluch et al. 2018", _COMMITTEE_COST, ("EnsembleBALD",)),
+    Entry(ensemble_variation_ratio, "committee", "Beluch et al. 2018", _COMMITTEE_COST, ("EnsembleVarRatio",)),
+    Entry(qbc, "committee", "Dagan & Engelson 1995", _COMMITTEE_COST, ("QBC", "QueryByCommittee")),
+    Entry(
+        learning_loss, "learned", "Yoo & Kweon 2019 (arXiv 1905.03677)",
+        "a small head in training and reading; then as a score", ("LearningLoss", "LearningLossAL"),
+    ),
+    Entry(
         k_center, "diversity", "Sener & Savarese 2018 (arXiv 1708.00489)",
         "O(N·D·(L+B)) time at most, O(N·D) memory in the shards, O((L+B)·D) in the driver",
         ("KCenterGreedy", "CoreSet"),
+    ),
+    Entry(
+        k_means, "diversity", "Lloyd 1982",
+        "O(I·N·D·B) time for I <= 30 steps, O(N·D) memory in the shards, O(B·D) in the driver; I + 4 exchanges or so",
+        ("KMeans", "KMeansSampling"),
+    ),
+    Entry(
+        typiclust, "density", "Hacohen et al. 2022 (arXiv 2202.02794)",
+        "k-means with min(L + B, 500) clusters, then O(M²·D) time for each cluster of M images that is asked; "
+        "S·2048 rows an exchange", ("TypiClust",),
+    ),
+    Entry(
+        prob_cover, "density", "Yehuda et al. 2022 (arXiv 2205.11320)",
+        "O(N²·D) time once a query, O(N·D) memory in the shards, 2048 rows an exchange", ("ProbCover",),
+    ),
+    Entry(
+        max_herding, "density", "Bae et al. 2024 (arXiv 2407.12212)",
+        "O(N²·D) time once a query, O(N·D) memory in the shards, 2048 rows an exchange", ("MaxHerding",),
+    ),
+    Entry(
+        cluster_margin, "hybrid", "Citovsky et al. 2021 (arXiv 2107.14263)",
+        "as a score, then O(M²·D) time and O(M²) memory in the driver for M = 10·B candidates, at most 20,000",
+        ("ClusterMargin",),
     ),
     Entry(
         badge, "hybrid", "Ash et al. 2020 (arXiv 1906.03671)",
         "O(N·B·(C+D)) time at most, O(N·(C+D)) memory in the shards, O(B·(C+D)) in the driver", ("BADGE",),
     ),
 )  # fmt: skip
+
+TOP = "top"
+BATCH: dict[str, Any] = {"batch": TOP, "beta": 1.0}
+"""Parameters of every strategy that ranks images by a score: the highest scores, or a draw by them: power, softmax or
+softrank (Kirsch et al. 2023, `selection.stochastic`), the colder the larger beta."""
 
 STRATEGIES = {entry.name: entry for entry in ENTRIES}
 
@@ -111,16 +164,27 @@ def build(name: str, parameters: Mapping[str, Any] | None = None) -> Strategy:
     """
     function = user_function(name, "strategy.name") if ":" in name else find(name).build
     given, known = dict(parameters or {}), inspect.signature(function).parameters
+    batch = {key: given.pop(key) for key in BATCH if key in given and key not in known}
     for parameter in given:
         if parameter not in known:
             raise ConfigError(f"strategy.{parameter}: {unknown_name(f'parameter of {name}', parameter, known)}")
     try:
         strategy = function(**given)
+        if not isinstance(strategy, Strategy):
+            raise TypeError(f"it must return a Strategy, got {type(strategy).__name__}")
+        return _with_batch(strategy, **BATCH | batch) if batch else strategy
     except (TypeError, ValueError) as error:
         raise ConfigError(f"strategy: {name}: {error}") from None
-    if not isinstance(strategy, Strategy):
-        raise ConfigError(f"strategy: {name} must return a Strategy, got {type(strategy).__name__}")
-    return strategy
+
+
+def _is_ranking(strategy: Strategy) -> bool:
+    return strategy.score is not None and strategy.pick is highest_scores
+
+
+def _with_batch(strategy: Strategy, batch: str, beta: float) -> Strategy:
+    if not _is_ranking(strategy):
+        raise ValueError("it does not rank images by a score, so batch and beta have no meaning")
+    return strategy if batch == TOP else replace(strategy, pick=drawn_scores(batch, beta))
 
 
 def markdown_table() -> str:

@@ -2,21 +2,26 @@
 
 import numpy as np
 
+from openal_ray.models.encoders import PUBLISHED
 from openal_ray.selection.halves import Picks
 from openal_ray.signal_store import Signals
+from openal_ray.strategies.features import CLASSIFIER, Features
 from openal_ray.strategies.strategy import Strategy, View
 
 
-def k_center() -> Strategy:
+def k_center(encoder: str = CLASSIFIER, encoder_weights: str = PUBLISHED) -> Strategy:
     """Core-set (Sener & Savarese 2018, Alg. 1): cover the pool's features with as small a ball as possible.
 
+    encoder, encoder_weights  see `openal_ray.strategies.features`
     Differs from the paper: greedy only, without the mixed-integer refinement, as in common practice.
     """
 
-    def pick(view: View, budget: int, rng: np.random.Generator) -> Picks:
-        return view.k_center("features", budget)
+    features = Features(encoder, encoder_weights)
 
-    return Strategy(needs=("features",), needs_labelled=("features",), pick=pick)
+    def pick(view: View, budget: int, rng: np.random.Generator) -> Picks:
+        return view.k_center(features.need, budget)
+
+    return Strategy(**features.needs, pick=pick, needs_start=encoder == CLASSIFIER)
 
 
 def badge() -> Strategy:

@@ -2,27 +2,34 @@
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
+from openal_ray import config, seeds
 from openal_ray.errors import ResourceError
+from openal_ray.models.learners import Classifier, Fitted, Learner
 from openal_ray.models.monte_carlo import Sampling
-from openal_ray.pool import Listed, Members, Pool
-from openal_ray.selection.halves import Picks
+from openal_ray.pool import AllBut, Listed, Members, Pool
+from openal_ray.record import PastQuery
+from openal_ray.selection.halves import Halves, Picks
 from openal_ray.selection.k_center import KCenterHalf, pick_k_center
 from openal_ray.selection.kmeans_pp import KMeansPPHalf, pick_kmeans_pp
+from openal_ray.selection.stochastic import StochasticHalf, check_form, pick_stochastic
 from openal_ray.selection.top_k import TopKHalf, pick_top_k
+from openal_ray.shard import Part, ReadOrder, Rows
 from openal_ray.signal_store import Reading, Signals
+from openal_ray.training.job import Job
 from openal_ray.workers import Progress, ShardLost, Shards
 
 log = logging.getLogger(__name__)
 Score = Callable[[Signals], np.ndarray]
 """Signals of n images to one number each [n], higher = more wanted; runs on the shard."""
 
-UNLABELLED, LABELLED = "unlabelled", "labelled"  # the two readings of a query
+UNLABELLED, LABELLED, POOL = "unlabelled", "labelled", "pool"  # the readings of a query
 LOST_SHARD_TRIES = 5  # a query that loses shards this often has another problem than spot instances
 
 
@@ -31,27 +38,43 @@ class View:
     """What `pick` sees of a round: signals that stay in the shards, and the labelled set. No path to a hidden label.
 
     candidates  the unlabelled images it may pick
+    rows        where their signals are
     score       the strategy's score, if it has one
+    history     the rounds before, the start set first
     """
 
     shards: Shards
     pool: Pool
     n_classes: int
     candidates: Members
+    rows: Rows
     score: Score | None = None
+    history: tuple[PastQuery, ...] = ()
+
+    def open(self, make_half: Callable[..., Any], *arguments: Any) -> Halves:
+        """One shard half on each shard that has candidates: make_half(its `Part` of them, *arguments)."""
+        return self.shards.open(self.rows, make_half, *arguments)
+
+    def open_pool(self, make_half: Callable[..., Any], *arguments: Any) -> Halves:
+        """The same over all images, labelled or not, with the `needs_pool` signals."""
+        return self.shards.open(Rows(POOL), make_half, *arguments)
 
     def top_k(self, score: Score, k: int) -> Picks:
         """The k candidates of highest score; each shard sends its best k."""
-        return pick_top_k(self.shards.open(UNLABELLED, _top_k_half, score), k)
+        return pick_top_k(self.open(_top_k_half, score), k)
+
+    def stochastic(self, score: Score, k: int, rng: np.random.Generator, form: str, beta: float) -> Picks:
+        """k candidates drawn without replacement, those of higher score likelier; see `selection.stochastic`."""
+        return pick_stochastic(self.open(_stochastic_half, score, int(rng.integers(2**63)), form, beta), k, form, beta)
 
     def k_center(self, signal: str, k: int) -> Picks:
         """Greedy k-center over a signal [n, D], with the labelled images as the first centres."""
         covered = self.labelled.signals.get(signal)
-        return pick_k_center(self.shards.open(UNLABELLED, _k_center_half, signal), k, covered)
+        return pick_k_center(self.open(_k_center_half, signal), k, covered)
 
     def kmeans_pp(self, left: Score, right: Score, k: int, rng: np.random.Generator) -> Picks:
         """D² sampling among the outer products of two arrays [n, ·] made from the signals on the shard."""
-        return pick_kmeans_pp(self.shards.open(UNLABELLED, _kmeans_pp_half, left, right), k, rng)
+        return pick_kmeans_pp(self.open(_kmeans_pp_half, left, right), k, rng)
 
     def draw(self, k: int, rng: np.random.Generator) -> Picks:
         """k candidates, uniform without replacement; no signal is needed."""
@@ -59,8 +82,16 @@ class View:
 
     @cached_property
     def labelled(self) -> Reading:
-        """The `needs_labelled` signals of the labelled images, ascending by index."""
-        return self.shards.gather(LABELLED)
+        """The `needs_labelled` and `needs_pool` signals of the labelled images, ascending by index."""
+        known = Listed(self.pool.labelled)
+        read, lasting = self.shards.gather(LABELLED), self.shards.gather(POOL, known)
+        return Reading(read.indices if read.signals else lasting.indices, {**read.signals, **lasting.signals})
+
+    @cached_property
+    def labelled_classes(self) -> np.ndarray:
+        """The class of each image of `labelled`, int64 [L]."""
+        order = np.argsort(self.pool.labelled)
+        return self.pool.classes[order][np.searchsorted(self.pool.labelled[order], self.labelled.indices)]
 
 
 def highest_scores(view: View, budget: int, rng: np.random.Generator) -> Picks:
@@ -70,24 +101,98 @@ def highest_scores(view: View, budget: int, rng: np.random.Generator) -> Picks:
     return view.top_k(view.score, budget)
 
 
+def drawn_scores(form: str, beta: float) -> Callable[[View, int, np.random.Generator], Picks]:
+    """A `pick` that draws by the score instead of taking the highest (Kirsch et al. 2023); raises ValueError."""
+    check_form(form, beta)
+
+    def pick(view: View, budget: int, rng: np.random.Generator) -> Picks:
+        assert view.score is not None
+        return view.stochastic(view.score, budget, rng, form, beta)
+
+    return pick
+
+
+@dataclass(frozen=True)
+class Round:
+    """What `prepare` sees of a round: its labelled set, and how its classifier is trained.
+
+    classifier  the learner of the classifier
+    validation  indices and classes of the validation split; may be empty
+    """
+
+    number: int
+    pool: Pool
+    n_classes: int
+    classifier: Learner
+    plan: config.Train
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    seed: int
+    validation: tuple[np.ndarray, np.ndarray]
+
+    def job(self, name: str, learner: Learner, indices: np.ndarray, targets: np.ndarray, **plan: Any) -> Job:
+        """The training of a helper, with the classifier's plan but for the keys given.
+
+        indices, targets  [n] the images it learns from and what it is to say of them
+        """
+        return Job(
+            name=f"{name} of round {self.number}", learner=learner, indices=indices, targets=targets,
+            plan=self.plan.model_copy(update={"continue_": False, **plan}), mean=self.mean, std=self.std,
+            init_seed=seeds.derive(self.seed, 0, f"{name} weights"),
+            order_seed=seeds.derive(self.seed, self.number, f"{name} order"), validation=self.validation,
+        )  # fmt: skip
+
+
+Helpers = Mapping[str, Job | Fitted]
+"""Helper networks by name: trainings, or networks that are ready. A job that was done before is not done again."""
+
+
+def no_helpers(round: Round) -> Helpers:
+    """The default `prepare`."""
+    return {}
+
+
+def same_classifier(classifier: Classifier) -> Learner:
+    """The default `classifier`."""
+    return classifier
+
+
 @dataclass(frozen=True)
 class Strategy:
     """A rule that turns signals into a query.
 
-    needs           signals of the unlabelled images
+    needs           signals of the unlabelled images; helper.signal is read from that helper
     needs_labelled  signals of the labelled images
+    needs_pool      signals of all images, of networks that stay the same; read once, and kept from round to round
     score           signals to acquisition scores, on the shard; higher = more wanted
     pick            (view, budget, rng) to picks, on the driver, best first
     passes          stochastic forward passes behind the Monte Carlo signals among the needs
     needs_start     False if it can choose the very first labels
+    prepare         the helpers that it needs beside the classifier; they are trained at the same time as that
+    classifier      replaced by a strategy that changes how the classifier trains
+    guarantee       what is known of the picks, where they are not exactly those of the rule
     """
 
     needs: tuple[str, ...] = ()
     needs_labelled: tuple[str, ...] = ()
+    needs_pool: tuple[str, ...] = ()
     score: Score | None = None
     pick: Callable[[View, int, np.random.Generator], Picks] = highest_scores
     passes: int = 0
     needs_start: bool = True
+    prepare: Callable[[Round], Helpers] = no_helpers
+    classifier: Callable[[Classifier], Learner] = same_classifier
+    guarantee: str = "exact"
+
+    @property
+    def all_needs(self) -> tuple[str, ...]:
+        """Every need once."""
+        return tuple(dict.fromkeys(self.needs + self.needs_labelled + self.needs_pool))
+
+    @property
+    def reads(self) -> bool:
+        """Whether it looks at the images at all."""
+        return bool(self.needs or self.needs_pool)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +203,7 @@ class Query:
     scores: np.ndarray
     bad: dict[int, str]
     read_seconds: float = 0.0
+    notes: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def query(
@@ -109,12 +215,14 @@ def query(
     rng: Callable[[str], np.random.Generator],
     subset: int | float = 0,
     progress: Progress = lambda count: None,
+    history: tuple[PastQuery, ...] = (),
 ) -> Query:
-    """Reads what the strategy needs with the network that the shards hold, and picks.
+    """Reads what the strategy needs with the networks that the shards hold, and picks.
 
-    budget  images asked; min(budget, unlabelled) distinct unlabelled indices are returned
-    rng     purpose to a generator: each purpose has its own, so that no draw depends on another
-    subset  candidates drawn first: a count, a share of the unlabelled images if below 1, or 0 for all of them
+    budget   images asked; min(budget, unlabelled) distinct unlabelled indices are returned
+    rng      purpose to a generator: each purpose has its own, so that no draw depends on another
+    subset   candidates drawn first: a count, a share of the unlabelled images if below 1, or 0 for all of them
+    history  the rounds before
     """
     candidates = _candidates(pool, subset, budget, rng("subset"))
     begin = time.perf_counter()
@@ -122,27 +230,44 @@ def query(
     read_seconds = time.perf_counter() - begin
     while True:
         left = candidates.without(np.array(list(bad), dtype=np.int64))
-        view = View(shards, pool.hold_out(list(bad)), n_classes, left, strategy.score)
+        view = View(shards, pool.hold_out(list(bad)), n_classes, left, _rows(strategy, left), strategy.score, history)
         picks = _pick(strategy, view, min(budget, left.count), rng)
         # A strategy that reads nothing may pick an image that nobody has decoded yet.
-        unseen = {} if strategy.needs else shards.read(UNLABELLED, "train", Listed(picks.indices), ()).bad
+        unseen = {} if strategy.reads else shards.read(ReadOrder(UNLABELLED, "train", Listed(picks.indices))).bad
         if not unseen:
             break
         bad |= unseen
     for reading in (UNLABELLED, LABELLED):
         shards.forget(reading)
-    return Query(picks.indices, picks.scores, bad, read_seconds)
+    return Query(picks.indices, picks.scores, bad, read_seconds, picks.notes)
+
+
+def images_to_read(strategy: Strategy, pool: Pool) -> int:
+    """How many images a query of this pool reads, as far as they do not lie in the shards already."""
+    everything = pool.size - len(pool.held_out)
+    return (pool.unlabelled.count if strategy.needs else 0) + (everything if strategy.needs_pool else 0)
 
 
 def _read(
     strategy: Strategy, shards: Shards, pool: Pool, candidates: Members, seed: int, progress: Progress
 ) -> dict[int, str]:
     """Reads what the strategy needs; returns the candidates that cannot be decoded, with the reasons."""
+    bad: dict[int, str] = {}
     if strategy.needs_labelled:
-        shards.read(LABELLED, "train", Listed(pool.labelled), strategy.needs_labelled, progress)
-    if not strategy.needs:
-        return {}
-    return shards.read(UNLABELLED, "train", candidates, strategy.needs, progress, Sampling(strategy.passes, seed)).bad
+        shards.read(ReadOrder(LABELLED, "train", Listed(pool.labelled), strategy.needs_labelled), progress)
+    if strategy.needs_pool:
+        everything = AllBut(pool.size, np.sort(pool.held_out))
+        bad |= shards.read(ReadOrder(POOL, "train", everything, strategy.needs_pool), progress).bad
+    if strategy.needs:
+        order = ReadOrder(UNLABELLED, "train", candidates, strategy.needs, Sampling(strategy.passes, seed))
+        bad |= shards.read(order, progress).bad
+    return bad
+
+
+def _rows(strategy: Strategy, candidates: Members) -> Rows:
+    if strategy.needs or not strategy.needs_pool:
+        return Rows(UNLABELLED, beside=(POOL,) if strategy.needs_pool else ())
+    return Rows(POOL, among=candidates)
 
 
 def _candidates(pool: Pool, subset: int | float, budget: int, rng: np.random.Generator) -> Members:
@@ -174,13 +299,17 @@ def _checked(picks: Picks, view: View, budget: int) -> Picks:
     return picks
 
 
-def _top_k_half(reading: Reading, score: Score) -> TopKHalf:
-    return TopKHalf(score(reading.signals), reading.indices)
+def _top_k_half(part: Part, score: Score) -> TopKHalf:
+    return TopKHalf(score(part.signals), part.indices)
 
 
-def _k_center_half(reading: Reading, signal: str) -> KCenterHalf:
-    return KCenterHalf(reading.signals[signal], reading.indices, reading.device)
+def _stochastic_half(part: Part, score: Score, seed: int, form: str, beta: float) -> StochasticHalf:
+    return StochasticHalf(score(part.signals), part.indices, seed, form, beta)
 
 
-def _kmeans_pp_half(reading: Reading, left: Score, right: Score) -> KMeansPPHalf:
-    return KMeansPPHalf(left(reading.signals), right(reading.signals), reading.indices, reading.device)
+def _k_center_half(part: Part, signal: str) -> KCenterHalf:
+    return KCenterHalf(part.signals[signal], part.indices, part.device)
+
+
+def _kmeans_pp_half(part: Part, left: Score, right: Score) -> KMeansPPHalf:
+    return KMeansPPHalf(left(part.signals), right(part.signals), part.indices, part.device)

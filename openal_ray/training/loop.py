@@ -1,12 +1,11 @@
 """The one training loop: in this process and in Ray Train's workers, on CPU and GPU, alone and in teams."""
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,69 +15,14 @@ from torch import distributed, nn
 from openal_ray import config, seeds
 from openal_ray.data.images import Images
 from openal_ray.errors import ConfigError, TrainingError
-from openal_ray.models.learners import Learner
 from openal_ray.models.pixels import Augmentation, Normalise, augmentation, check_augmentation
 from openal_ray.training import batches, optimisation
 from openal_ray.training.batches import Part
+from openal_ray.training.job import Epoch, Job, Trained
 
 State = dict[str, Any]
 AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 VALIDATION_BATCH = 256  # images
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """One training, complete: the same job gives the same weights on the same kind and number of workers.
-
-    indices, targets        [L] the images to learn from and their classes
-    validation              [V] indices and [V] classes, never test images; may be empty
-    start                   weights to begin with, or None for fresh ones
-    init_seed, order_seed   seeds of the fresh weights, and of batches, augmentation and dropout
-    """
-
-    name: str
-    learner: Learner
-    indices: np.ndarray
-    targets: np.ndarray
-    plan: config.Train
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    init_seed: int
-    order_seed: int
-    validation: tuple[np.ndarray, np.ndarray] = field(default_factory=lambda: (np.empty(0, int), np.empty(0, int)))
-    start: Mapping[str, torch.Tensor] | None = None
-
-    @property
-    def digest(self) -> str:
-        """Tells this job from any other, so that no checkpoint of another one is continued."""
-        parts = [self.name, self.learner, self.plan, self.init_seed, self.order_seed, self.mean, self.std]
-        digest = hashlib.blake2b(repr(parts).encode(), digest_size=16)
-        for array in (self.indices, self.targets, *self.validation):
-            digest.update(np.ascontiguousarray(array).tobytes())
-        for tensor in (self.start or {}).values():
-            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch of training came to; accuracies are shares of images, validation is nan without a split."""
-
-    epoch: int
-    epochs: int
-    loss: float
-    accuracy: float
-    validation_loss: float
-    validation_accuracy: float
-    seconds: float
-
-
-@dataclass(frozen=True, eq=False)
-class Trained:
-    """Weights on the CPU, and the epochs that led to them."""
-
-    weights: dict[str, torch.Tensor]
-    history: tuple[Epoch, ...]
 
 
 @dataclass(frozen=True)
@@ -183,16 +127,16 @@ class _Training:
         self.network.train()
         totals = torch.zeros(3, dtype=torch.float64, device=self.team.device)  # Σ loss, right answers, images
         for part, pixels, targets in self._batches(number):
-            totals += self._step(part, pixels, targets)
+            totals += self._step(part, pixels, targets, number / self.plan.epochs)
         loss, accuracy = self._mean(totals)
         if not math.isfinite(loss):
             raise self._diverged(f"the training loss became {loss} in epoch {number + 1} of {self.plan.epochs}")
         held_loss, held_accuracy = self._validate()
         return Epoch(number, self.plan.epochs, loss, accuracy, held_loss, held_accuracy, time.perf_counter() - begin)
 
-    def _step(self, part: Part, pixels: np.ndarray, targets: np.ndarray) -> torch.Tensor:
+    def _step(self, part: Part, pixels: np.ndarray, targets: np.ndarray, progress: float) -> torch.Tensor:
         with nullcontext() if part.last else self._no_sync():
-            loss, right = self._loss(self.parallel, pixels, targets, self.augment)
+            loss, right = self._loss(self.parallel, pixels, targets, self.augment, progress)
             self.scaler.scale(loss * part.weight).backward()
         if part.last:
             self.scaler.step(self.optimizer)
@@ -202,12 +146,12 @@ class _Training:
         return _totals(loss.detach(), right / len(targets), part.count)
 
     def _loss(
-        self, network: nn.Module, pixels: np.ndarray, targets: np.ndarray, augment: Augmentation
+        self, network: nn.Module, pixels: np.ndarray, targets: np.ndarray, augment: Augmentation, progress: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.team.device, non_blocking=True)
         classes = torch.from_numpy(targets.astype(np.int64)).to(self.team.device, non_blocking=True)
         with autocast(self.team.device, self.plan.precision):
-            return self.job.learner.loss(network, self.normalise(augment(images)), classes)
+            return self.job.learner.loss(network, self.normalise(augment(images)), classes, progress)
 
     def _no_sync(self) -> AbstractContextManager[None]:
         if isinstance(self.parallel, nn.parallel.DistributedDataParallel):
@@ -237,7 +181,7 @@ class _Training:
             for start in range(0, len(mine), VALIDATION_BATCH):
                 positions = mine[start : start + VALIDATION_BATCH]
                 pixels = self.images.load(indices[positions])
-                loss, right = self._loss(self.network, pixels, targets[positions], lambda images: images)
+                loss, right = self._loss(self.network, pixels, targets[positions], lambda images: images, 1.0)
                 totals += _totals(loss, right / len(positions), len(positions))
         return self._mean(totals)
 

@@ -30,7 +30,7 @@ from openal_ray.errors import DataError
 from openal_ray.models import backbones
 from openal_ray.models.learners import Classifier
 from openal_ray.pool import AllBut
-from openal_ray.shard import Settings
+from openal_ray.shard import ReadOrder, Settings
 from openal_ray.strategies import catalogue
 from openal_ray.workers import LocalShards
 
@@ -113,7 +113,7 @@ def our_pass(
     everything = AllBut(len(pictures), np.empty(0, np.int64))
 
     def run() -> np.ndarray:
-        shards.read("all", "train", everything, ("probs",))
+        shards.read(ReadOrder("all", "train", everything, ("probs",)))
         return shards.gather("all").signals["probs"]
 
     return run
@@ -163,7 +163,7 @@ def one_round(quick: bool) -> None:
         torch.manual_seed(0)
         learner = Classifier(10, params={"drop_rate": 0.3})  # dropout, for the Monte Carlo strategies
         workers.shards.load(learner, learner.build((28, 28, 1)).state_dict())
-        workers.shards.read("warm", "train", AllBut(len(pictures), np.empty(0, np.int64)), ("probs",))
+        workers.shards.read(ReadOrder("warm", "train", AllBut(len(pictures), np.empty(0, np.int64)), ("probs",)))
         pool = Pool(len(pictures), np.arange(1000) * 7, np.arange(1000) % 10)
         for entry in catalogue.ENTRIES:
             begin = time.perf_counter()

@@ -15,10 +15,10 @@ from openal_ray.cluster.share import Share
 from openal_ray.errors import BadImages, ResourceError
 from openal_ray.pool import AllBut, Listed
 from openal_ray.selection.top_k import TopKHalf
-from openal_ray.shard import Settings
+from openal_ray.shard import ReadOrder, Rows, Settings
 from openal_ray.strategies import catalogue
+from openal_ray.testing.pools import LEARNER, Case, digits
 from openal_ray.workers import ShardLost
-from tests.strategies.pools import Case, digits
 from tests.test_experiment import Holes
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
@@ -41,7 +41,7 @@ def actors(case: Case, ray_cluster: None) -> Iterator[RayShards]:
 
 @pytest.fixture
 def shards(case: Case, actors: RayShards) -> RayShards:
-    case.loaded(actors)
+    actors.load(LEARNER, case.weights())
     return actors
 
 
@@ -77,12 +77,13 @@ def test_a_killed_shard_reads_only_its_blocks_again(case: Case, shards: RayShard
             kill(shards, 1)
 
     everything = AllBut(case.pool.size, np.empty(0, np.int64))
-    report = shards.read("all", "train", everything, ("probs",), progress)
+    report = shards.read(ReadOrder("all", "train", everything, ("probs",)), progress)
     assert report.count == case.pool.size == sum(read)
     again = sum(count for count in read if count > 0) - case.pool.size
     assert 0 <= again <= sum(len(everything.between(b * 1024, (b + 1) * 1024)) for b in (1, 3, 5))
     expected = case.shards()
-    expected.read("all", "train", everything, ("probs",))
+    expected.load(LEARNER, case.weights())
+    expected.read(ReadOrder("all", "train", everything, ("probs",)))
     np.testing.assert_array_equal(shards.gather("all").signals["probs"], expected.gather("all").signals["probs"])
 
 
@@ -105,13 +106,13 @@ def test_same_query_when_a_shard_dies_between_reading_and_picking(
 
 
 def test_a_question_to_a_lost_shard_says_so_and_the_next_finds_it_replaced(case: Case, shards: RayShards) -> None:
-    shards.read("all", "train", Listed(range(3000)), ("probs",))
-    halves = shards.open("all", lambda reading: TopKHalf(reading.signals["probs"][:, 0], reading.indices))
+    shards.read(ReadOrder("all", "train", Listed(range(3000)), ("probs",)))
+    halves = shards.open(Rows("all"), lambda reading: TopKHalf(reading.signals["probs"][:, 0], reading.indices))
     kill(shards, 0)
     with pytest.raises(ShardLost):
         for _ in range(100):  # the death is noticed when it is noticed
             halves.ask("size")
-    halves = shards.open("all", lambda reading: TopKHalf(reading.signals["probs"][:, 0], reading.indices))
+    halves = shards.open(Rows("all"), lambda reading: TopKHalf(reading.signals["probs"][:, 0], reading.indices))
     assert sum(halves.ask("size")) == 3000
 
 
@@ -119,7 +120,7 @@ def test_errors_of_the_code_in_a_shard_arrive_as_themselves(case: Case) -> None:
     images = Holes(case.images.load(np.arange(2000)), {5, 1500})
     shards = RayShards({"train": images}, SETTINGS, 2, SHARE)
     with pytest.raises(BadImages, match=r"image-(5|1500).png: truncated"):
-        shards.read("check", "train", Listed(range(2000)), ())
+        shards.read(ReadOrder("check", "train", Listed(range(2000)), ()))
     shards.release()
 
 
@@ -127,5 +128,5 @@ def test_a_shard_that_cannot_start_is_reported_not_waited_for(case: Case) -> Non
     broken = Settings(config.Read(), (0.5,), (0.5,), device="no such device")
     shards = RayShards({"train": case.images}, broken, 1, SHARE)
     with pytest.raises(ResourceError, match="no such device"):
-        shards.read("check", "train", Listed(range(10)), ())
+        shards.read(ReadOrder("check", "train", Listed(range(10)), ()))
     shards.release()

@@ -15,7 +15,8 @@ from openal_ray.cluster.trainers import TrainSession
 from openal_ray.data.images import ArrayImages
 from openal_ray.errors import ConfigError, TrainingError
 from openal_ray.models.learners import Classifier
-from openal_ray.training.loop import Epoch, Job, NoKeeper, Team, train
+from openal_ray.training.job import Epoch, Job
+from openal_ray.training.loop import NoKeeper, Team, train
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 IMAGES = ArrayImages(np.random.default_rng(0).integers(0, 255, (200, 8, 8, 1), dtype=np.uint8))

@@ -44,8 +44,8 @@ def test_validation_indices_are_kept() -> None:
     [
         ({"labels": np.array([0, 1])}, "there are 4 images but 2 labels"),
         ({"test_labels": np.array([0])}, "there are 2 images but 1 test_labels"),
-        ({"labels": np.array([0, 1, 2, 0])}, r"labels must be in -1\.\.1, got 0\.\.2"),
-        ({"labels": np.array([0, 1, -2, 0])}, r"labels must be in -1\.\.1, got -2\.\.1"),
+        ({"labels": np.array([0, 1, 2, 0])}, r"labels must be in -2\.\.1, got 0\.\.2"),
+        ({"labels": np.array([0, 1, -3, 0])}, r"labels must be in -2\.\.1, got -3\.\.1"),
         ({"test_labels": np.array([0, -1])}, r"test_labels must be in 0\.\.1, got -1\.\.0"),
         ({"labels": np.array([0.0, 1, 1, 0])}, r"labels must be integers \[n\], got float64 \[4\]"),
         ({"labels": np.zeros((4, 1), int)}, r"labels must be integers \[n\], got int64 \[4, 1\]"),

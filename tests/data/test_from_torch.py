@@ -77,7 +77,7 @@ def test_another_size_and_mode() -> None:
 def test_unlabelled_training_images() -> None:
     source = Listed("targets", [0, -1], [PICTURES[0], PICTURES[1]])
     test = Listed("targets", [0], [PICTURES[2]])
-    assert from_torch(source, test).labels.tolist() == [0, -1]
+    assert from_torch(source, test).labels.tolist() == [0, -2]
 
 
 def test_what_cannot_be_used() -> None:

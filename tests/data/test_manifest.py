@@ -55,7 +55,7 @@ def refusal(folder: Path, text: str) -> str:
 
 def check(dataset: Dataset) -> None:
     assert dataset.classes == ("cat", "dog")
-    assert dataset.labels.tolist() == [1, -1, 0, 0, 1]
+    assert dataset.labels.tolist() == [1, -2, 0, 0, 1]
     assert dataset.validation.tolist() == [2, 4]
     assert dataset.train.ids(np.arange(5)) == ["a", "b", "c", "d", "f"]
     assert dataset.train.load(np.arange(5))[:, 0, 0, 0].tolist() == [10, 20, 30, 40, 60]

@@ -11,7 +11,7 @@ from openal_ray.data.joined import Joined
 from openal_ray.data.known_classes import Draw
 from openal_ray.data.open_set import OpenSet, ood_count, opened
 from openal_ray.errors import BadImages, ConfigError
-from openal_ray.pool import Pool
+from openal_ray.pool import OUT_OF_DISTRIBUTION, UNLABELLED, Pool
 
 
 def closed(per_class: int = 30, n_classes: int = 5) -> Dataset:
@@ -92,9 +92,9 @@ def test_a_word_for_none_of_them_is_ood() -> None:
 def test_labels_below_zero_stay() -> None:
     data = closed()
     labels = data.labels.copy()
-    labels[:2] = -1
+    labels[:2] = OUT_OF_DISTRIBUTION, UNLABELLED
     assert opened(replace(data, labels=labels), OpenSet(known=(0, 1))).dataset.labels[:7].tolist() == [
-        -1, -1, -1, -1, -1, 0, 1,
+        -1, -2, -1, -1, -1, 0, 1,
     ]  # fmt: skip
 
 

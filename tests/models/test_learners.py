@@ -15,7 +15,7 @@ TARGETS = torch.tensor([0, 1, 1, 2])
 
 
 def loss_of(learner: Classifier, logits: torch.Tensor = LOGITS) -> float:
-    loss, _ = learner.loss(nn.Identity(), logits, TARGETS)
+    loss, _ = learner.loss(nn.Identity(), logits, TARGETS, 0.0)
     return float(loss)
 
 
@@ -28,7 +28,7 @@ def by_hand(smoothing: float = 0.0, weights: tuple[float, ...] = (1, 1, 1)) -> f
 
 
 def test_plain_cross_entropy_and_right_answers() -> None:
-    loss, right = Classifier(3).loss(nn.Identity(), LOGITS, TARGETS)
+    loss, right = Classifier(3).loss(nn.Identity(), LOGITS, TARGETS, 0.0)
     assert float(loss) == pytest.approx(by_hand()) == pytest.approx(float(functional.cross_entropy(LOGITS, TARGETS)))
     assert int(right) == 2  # images 0 and 2; of three equal logits the first counts, so image 3 is wrong
 
@@ -47,12 +47,12 @@ def test_an_image_counts_for_as_many_as_its_class_weighs(smoothing: float) -> No
 
 def test_halves_of_a_batch_add_up_with_class_weights() -> None:
     learner = Classifier(3, class_weights=(1.0, 3.0, 0.5))
-    halves = [learner.loss(nn.Identity(), LOGITS[part], TARGETS[part])[0] for part in ([0, 1], [2, 3])]
+    halves = [learner.loss(nn.Identity(), LOGITS[part], TARGETS[part], 0.0)[0] for part in ([0, 1], [2, 3])]
     assert float(sum(halves)) / 2 == pytest.approx(loss_of(learner))
 
 
 def test_the_loss_is_float32_also_for_half_precision_outputs() -> None:
-    loss, _ = Classifier(3).loss(nn.Identity(), LOGITS.bfloat16(), TARGETS)
+    loss, _ = Classifier(3).loss(nn.Identity(), LOGITS.bfloat16(), TARGETS, 0.0)
     assert loss.dtype == torch.float32
 
 

@@ -1,12 +1,13 @@
 """The algorithms as their papers write them, in float64, one pick at a time: what every fast form must reproduce."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from openal_ray.selection.halves import BLOCK, LocalHalves
+from openal_ray.selection.kernels import RBF, TopHat
 
 
 def k_center(points: np.ndarray, covered: np.ndarray, k: int) -> list[int]:
@@ -50,6 +51,81 @@ def kmeans_pp_law(left: np.ndarray, right: np.ndarray, k: int) -> dict[tuple[int
                 longer[(*picks, int(position))] = probability * float(weights[position] / weights.sum())
         law = longer
     return law
+
+
+def lloyd(points: np.ndarray, centres: np.ndarray, iterations: int) -> np.ndarray:
+    """Centres after Lloyd's steps; for data on which no cluster becomes empty."""
+    points, centres = points.astype(float), centres.astype(float)
+    for _ in range(iterations):
+        members = np.stack([np.square(points - centre).sum(axis=1) for centre in centres]).argmin(axis=0)
+        centres = np.stack([points[members == cluster].mean(axis=0) for cluster in range(len(centres))])
+    return centres
+
+
+def kernel(of: TopHat | RBF) -> Callable[[np.ndarray], np.ndarray]:
+    """The same kernel as a plain function of distances; rounded, as `selection.kernels` says it is."""
+    if isinstance(of, TopHat):
+        return lambda distances: (distances < of.radius).astype(float)
+    return lambda distances: np.rint(2.0**30 * np.exp(-np.square(distances / of.bandwidth))) / 2.0**30
+
+
+def coverage(
+    points: np.ndarray, covered: np.ndarray, k: int, kernel: Callable[[np.ndarray], np.ndarray]
+) -> tuple[list[int], list[float]]:
+    """Positions and gains of greedy coverage from the dense matrix; where nothing is gained, the lowest positions."""
+    everything = np.concatenate([points, covered]).astype(float)
+    matrix = kernel(np.sqrt(np.square(everything[:, None] - everything[None]).sum(axis=2)))
+    reached = matrix[:, len(points) :].max(axis=1, initial=0.0)
+    picks: list[int] = []
+    gains: list[float] = []
+    for _ in range(k):
+        added = np.maximum(matrix[:, : len(points)] - reached[:, None], 0).mean(axis=0)
+        added[picks] = -1.0
+        picks.append(int(added.argmax()))
+        gains.append(float(added.max()))
+        reached = np.maximum(reached, matrix[:, picks[-1]])
+    return picks, gains
+
+
+def typiclust(points: np.ndarray, covered: np.ndarray, centres: np.ndarray, k: int) -> tuple[list[int], list[float]]:
+    """Positions and typicalities, one pick at a time, from the dense distances."""
+    everything = np.concatenate([points, covered]).astype(float)
+    clusters = np.stack([np.square(everything - centre).sum(axis=1) for centre in centres]).argmin(axis=0)
+    labelled = [*range(len(points), len(everything))]
+    picks: list[int] = []
+    typicalities: list[float] = []
+    for _ in range(k):
+        open_clusters = []
+        for cluster in range(len(centres)):
+            members = np.flatnonzero(clusters == cluster)
+            known = np.isin(members, labelled).sum()
+            if known < len(members):
+                open_clusters.append((len(members) < 5, known, -len(members), cluster))
+        members = np.flatnonzero(clusters == min(open_clusters)[3])
+        distances = {}
+        for member in sorted(set(members.tolist()) - set(labelled)):
+            others = members[members != member]
+            nearest = np.sort(np.sqrt(np.square(everything[others] - everything[member]).sum(axis=1)))[:20]
+            distances[member] = nearest.mean() if len(nearest) else np.inf
+        picks.append(min(distances, key=lambda member: (distances[member], member)))
+        typicalities.append(1 / (distances[picks[-1]] + 1e-5))
+        labelled.append(picks[-1])
+    return picks, typicalities
+
+
+def average_linkage(points: np.ndarray, n_clusters: int) -> list[list[int]]:
+    """Clusters left when the two of least mean distance have been joined again and again."""
+    clusters = [[position] for position in range(len(points))]
+    while len(clusters) > n_clusters:
+        pairs = itertools.combinations(range(len(clusters)), 2)
+        one, other = min(
+            pairs,
+            key=lambda pair: np.linalg.norm(
+                points[clusters[pair[0]]][:, None] - points[clusters[pair[1]]], axis=2
+            ).mean(),
+        )
+        clusters[one] += clusters.pop(other)
+    return clusters
 
 
 def split(half: Any, n_shards: int, *arrays: np.ndarray, indices: np.ndarray | None = None) -> "Counting":

@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from openal_ray.selection.halves import LocalHalves, Picks, checked_rows, checked_sizes, filled_up, positions_of
+from openal_ray.selection.halves import (
+    JoinedHalves,
+    LocalHalves,
+    Picks,
+    block_slices,
+    checked_rows,
+    checked_sizes,
+    filled_up,
+    positions_of,
+)
 from openal_ray.selection.top_k import TopKHalf
 
 
@@ -23,6 +32,17 @@ def test_answers_come_in_shard_order() -> None:
     assert halves.ask_each("add", [(1,), (2, 3)]) == [11, 25]
     with pytest.raises(ValueError, match="shorter"):
         halves.ask_each("add", [(1,)])
+
+
+def test_one_more_half_answers_last() -> None:
+    halves = JoinedHalves(LocalHalves([Adder(10), Adder(20)]), Adder(30))
+    assert halves.ask("add", 1) == [11, 21, 31]
+    assert halves.ask_each("add", [(1,), (2,), (3, 4)]) == [11, 22, 37]
+
+
+def test_blocks_of_rows() -> None:
+    assert block_slices(np.array([0, 1023, 1024, 5000])) == [(0, slice(0, 2)), (1, slice(2, 3)), (4, slice(3, 4))]
+    assert block_slices(np.empty(0, np.int64)) == []
 
 
 def test_a_budget_that_the_rows_cannot_fill_is_refused() -> None:

@@ -4,6 +4,7 @@ import inspect
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from openal_ray.errors import ConfigError
@@ -11,6 +12,7 @@ from openal_ray.models import signals
 from openal_ray.strategies import catalogue
 from openal_ray.strategies.catalogue import ENTRIES, STRATEGIES, build, find
 from openal_ray.strategies.strategy import Strategy
+from openal_ray.testing.pools import case
 
 OWN = '''
 from openal_ray.strategies.strategy import Strategy
@@ -52,8 +54,8 @@ def test_the_facts_of_every_strategy_are_plain_and_true(entry: catalogue.Entry) 
     facts = entry.facts()
     assert json.loads(json.dumps(facts)) == facts
     strategy = build(entry.name, facts["parameters"])
-    assert set(facts["needs"]) == set(strategy.needs) | set(strategy.needs_labelled)
-    assert all(name in signals.NAMES for name in facts["needs"])
+    assert set(facts["needs"]) == set(strategy.needs) | set(strategy.needs_labelled) | set(strategy.needs_pool)
+    assert all(signals.split(name)[1] in signals.NAMES for name in facts["needs"])
     assert facts["needs_start"] is strategy.needs_start
     assert facts["description"] == inspect.getdoc(entry.build)
     assert facts["paper"] and facts["cost"] and facts["family"]
@@ -113,3 +115,22 @@ def test_a_file_or_function_that_is_not_there(own: str) -> None:
         build(f"{own}:mein")
     with pytest.raises(ConfigError, match="^strategy.name: .*there is no such file"):
         build("nowhere.py:mine")
+
+
+@pytest.mark.parametrize("form", ["power", "softmax", "softrank"])
+def test_every_ranking_can_draw_its_batch(form: str) -> None:
+    chosen = build("margin", {"batch": form, "beta": 2.0})
+    drawn, again = (case().ask(chosen, 40).indices for _ in range(2))
+    highest = case().ask("margin", 40).indices
+    assert np.array_equal(drawn, again) and not np.array_equal(drawn, highest)
+    cold = case().ask(build("margin", {"batch": form, "beta": 1e9}), 40).indices
+    np.testing.assert_array_equal(cold, highest)
+    assert STRATEGIES["margin"].parameters == {"batch": "top", "beta": 1.0}
+
+
+def test_batch_forms_are_for_rankings() -> None:
+    with pytest.raises(ConfigError, match="strategy: badge: it does not rank images by a score"):
+        build("badge", {"batch": "power"})
+    with pytest.raises(ConfigError, match="margin: form must be one of power, softmax, softrank, got 'hot'"):
+        build("margin", {"batch": "hot"})
+    assert "batch" not in STRATEGIES["badge"].parameters

@@ -7,9 +7,10 @@ from openal_ray import seeds
 from openal_ray.errors import ConfigError
 from openal_ray.models.monte_carlo import Sampling
 from openal_ray.pool import AllBut
+from openal_ray.shard import ReadOrder
 from openal_ray.strategies import catalogue
 from openal_ray.strategies.strategy import Query
-from tests.strategies.pools import Case, digits
+from openal_ray.testing.pools import Case, digits
 
 # Two images, two passes, two classes: the passes of the first agree, those of the second contradict each other.
 AGREE = [[0.75, 0.25], [0.75, 0.25]]
@@ -53,8 +54,9 @@ def test_the_query_is_the_definitions_over_all_passes(name: str, case: Case) -> 
     found: Query = case.ask(strategy, 25, case.shards(2))
     seed = int(seeds.rng(7, 3, "dropout").integers(2**62))
     shards = case.shards(1)
+    case.load(strategy, shards, case.pool)
     everything = AllBut(case.pool.size, np.empty(0, np.int64))
-    shards.read("all", "train", everything, ("mc_probs",), sampling=Sampling(6, seed))
+    shards.read(ReadOrder("all", "train", everything, ("mc_probs",), Sampling(6, seed)))
     reading = shards.gather("all")
     scores = strategy.score(statistics(reading.signals["mc_probs"].astype(np.float64)))
     np.testing.assert_allclose(found.scores, scores[found.indices], atol=1e-5)

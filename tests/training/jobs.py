@@ -11,7 +11,8 @@ from openal_ray import config
 from openal_ray.data.images import ArrayImages
 from openal_ray.models.learners import Classifier, Learner
 from openal_ray.training import batches
-from openal_ray.training.loop import Epoch, Job, NoKeeper, Team, Trained, train
+from openal_ray.training.job import Epoch, Job, Trained
+from openal_ray.training.loop import NoKeeper, Team, train
 
 N_CLASSES, MEAN, STD = 4, 0.4, 0.3
 PIXELS = np.random.default_rng(0).integers(0, 256, (80, 8, 8, 1), dtype=np.uint8)
@@ -29,8 +30,8 @@ class Flat:
     def build(self, shape: tuple[int, int, int]) -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(shape)), 16), nn.Tanh(), nn.Linear(16, N_CLASSES))
 
-    def loss(self, network: nn.Module, images: torch.Tensor, targets: torch.Tensor) -> tuple[Any, Any]:
-        return self.classifier.loss(network, images, targets)
+    def loss(self, network: nn.Module, images: torch.Tensor, targets: torch.Tensor, progress: float) -> tuple[Any, Any]:
+        return self.classifier.loss(network, images, targets, progress)
 
 
 def job(
@@ -76,7 +77,7 @@ def plain_sgd(one: Job, steps_of: Callable[[list[np.ndarray]], list[np.ndarray]]
     for epoch in range(one.plan.epochs):
         for positions in steps_of(batches.of_epoch(len(one.indices), one.plan, one.order_seed, epoch)):
             inputs, targets = network_input(one.indices[positions]), torch.from_numpy(one.targets[positions])
-            loss, _ = one.learner.loss(network, inputs, targets)
+            loss, _ = one.learner.loss(network, inputs, targets, 0.0)
             network.zero_grad()
             loss.backward()
             with torch.no_grad():

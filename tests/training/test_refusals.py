@@ -31,8 +31,8 @@ def test_full_precision_is_advised_where_it_is_not_used() -> None:
 class Exploding(Flat):
     """Its loss is finite, but not the gradient."""
 
-    def loss(self, network: torch.nn.Module, images: torch.Tensor, targets: torch.Tensor) -> tuple:
-        loss, right = super().loss(network, images, targets)
+    def loss(self, network: torch.nn.Module, images: torch.Tensor, targets: torch.Tensor, progress: float) -> tuple:
+        loss, right = super().loss(network, images, targets, progress)
         return (loss - loss.detach()).sqrt(), right  # the slope of a root at 0
 
 

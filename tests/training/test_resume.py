@@ -11,7 +11,8 @@ import torch
 
 from openal_ray import config
 from openal_ray.models.learners import Classifier
-from openal_ray.training.loop import Epoch, Job, State, Team, Trained, train
+from openal_ray.training.job import Epoch, Job, Trained
+from openal_ray.training.loop import State, Team, train
 from tests.training.jobs import IMAGES, N_CLASSES, job, same, trained
 
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from openal_ray.models.learners import Classifier
 from openal_ray.training import batches
-from openal_ray.training.loop import Job
+from openal_ray.training.job import Job
 from tests.training.jobs import (
     N_CLASSES,
     PIXELS,
@@ -164,9 +164,9 @@ class Watching(Flat):
         super().__init__()
         self.seen: dict[bool, list[torch.Tensor]] = {True: [], False: []}
 
-    def loss(self, network: torch.nn.Module, images: torch.Tensor, targets: torch.Tensor) -> tuple:
+    def loss(self, network: torch.nn.Module, images: torch.Tensor, targets: torch.Tensor, progress: float) -> tuple:
         self.seen[network.training].append(images.detach().clone())
-        return super().loss(network, images, targets)
+        return super().loss(network, images, targets, progress)
 
     def images(self, training: bool) -> torch.Tensor:
         return torch.cat(self.seen[training])

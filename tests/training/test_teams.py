@@ -10,7 +10,8 @@ from torch import distributed, multiprocessing
 
 from openal_ray.errors import TrainingError
 from openal_ray.models.learners import Classifier
-from openal_ray.training.loop import Job, NoKeeper, Team, train
+from openal_ray.training.job import Job
+from openal_ray.training.loop import NoKeeper, Team, train
 from tests.training.jobs import IMAGES, N_CLASSES, Flat, Weights, assert_close, job, same, trained
 
 SIZE = 2
@@ -89,7 +90,7 @@ def measured(weights: Weights) -> float:
     network = one.learner.build((8, 8, 1)).eval()
     network.load_state_dict(weights)
     inputs = torch.from_numpy(IMAGES.load(one.validation[0])).permute(0, 3, 1, 2).float() / 255
-    loss, _ = one.learner.loss(network, (inputs - one.mean[0]) / one.std[0], torch.from_numpy(one.validation[1]))
+    loss, _ = one.learner.loss(network, (inputs - one.mean[0]) / one.std[0], torch.from_numpy(one.validation[1]), 1.0)
     return loss.item()
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from openal_ray.training.loop import Epoch
+from openal_ray.training.job import Epoch
 from tests.training.jobs import job, trained
 
 
@@ -29,7 +29,7 @@ class Sliding:
     def build(self, shape: tuple[int, int, int]) -> nn.Module:
         return Slider()
 
-    def loss(self, network: nn.Module, images: torch.Tensor, targets: torch.Tensor) -> tuple:
+    def loss(self, network: nn.Module, images: torch.Tensor, targets: torch.Tensor, progress: float) -> tuple:
         value = network(images)
         loss = -value if network.training else (value - self.target).abs().min()
         return loss, torch.zeros(())
@@ -81,8 +81,8 @@ def test_a_validation_loss_of_nan_is_never_the_best() -> None:
 class Late(Sliding):
     """Its validation loss is nan until the number has passed 0.25, and then rises."""
 
-    def loss(self, network: nn.Module, images: torch.Tensor, targets: torch.Tensor) -> tuple:
-        loss, right = super().loss(network, images, targets)
+    def loss(self, network: nn.Module, images: torch.Tensor, targets: torch.Tensor, progress: float) -> tuple:
+        loss, right = super().loss(network, images, targets, progress)
         return (loss if network.training else (network(images) - 0.25).log()), right
 
 

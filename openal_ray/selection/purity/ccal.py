@@ -14,7 +14,7 @@ from openal_ray.selection.grouped import GroupedHalf
 from openal_ray.selection.halves import Halves, Picks, checked_sizes
 from openal_ray.selection.inner import Inner
 from openal_ray.selection.quotas import pick_by_quota
-from openal_ray.selection.similarity import cosines, most_similar, unit_rows
+from openal_ray.selection.similarity import cosines, directions, most_similar
 
 Form = Literal["official", "openal"]
 
@@ -60,7 +60,7 @@ def typicality(views: np.ndarray, labelled: np.ndarray, form: Form = "official")
     """
     result = np.zeros(len(views))
     for rotation in range(views.shape[1]):
-        rows, others = unit_rows(views[:, rotation]), unit_rows(labelled[:, rotation])
+        rows, others = directions(views[:, rotation]), directions(labelled[:, rotation])
         where, similar = most_similar(rows, others, min(2, len(others)))
         first, second = similar[:, 0], similar[:, -1]
         between = cosines(others[where[:, 0]], others[where[:, -1]]) if len(others) > 1 else 1.0
@@ -87,7 +87,7 @@ class CcalHalf:
     ) -> None:
         self._plan = plan or CcalPlan()
         self._indices, self._n_classes = np.asarray(indices, dtype=np.int64), n_classes
-        where, similar = most_similar(unit_rows(semantic), unit_rows(labelled.semantic), 1)
+        where, similar = most_similar(directions(semantic), directions(labelled.semantic), 1)
         self._pseudo = labelled.classes[where[:, 0]]
         present = np.unique(labelled.classes)
         self._column = np.searchsorted(present, self._pseudo)

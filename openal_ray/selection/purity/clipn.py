@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from openal_ray.selection.similarity import products, unit_rows
+from openal_ray.selection.similarity import directions, products
 
 CLIPN_SCALE = 100.0
 SCALES = np.arange(1, 1001) / 10.0
@@ -50,7 +50,7 @@ class Prototypes:
     def of(embeddings: np.ndarray, classes: np.ndarray, n_classes: int) -> "Prototypes":
         """embeddings [L, D] of labelled images, classes int64 [L]."""
         sums = np.zeros((n_classes, embeddings.shape[1]))
-        np.add.at(sums, classes, unit_rows(embeddings))
+        np.add.at(sums, classes, directions(embeddings))
         return Prototypes(sums, np.bincount(classes, minlength=n_classes))
 
     def similarity(self, embeddings: np.ndarray, own: np.ndarray | None = None) -> np.ndarray:
@@ -58,7 +58,7 @@ class Prototypes:
 
         own   int64 [n]: the class whose prototype an image is part of, and is left out of; -1: none
         """
-        rows = unit_rows(embeddings)
+        rows = directions(embeddings)
         totals, counts = products(rows, self.sums), np.tile(self.counts.astype(np.float64), (len(rows), 1))
         if own is not None:
             part = np.flatnonzero(own >= 0)

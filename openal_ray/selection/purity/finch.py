@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from openal_ray.errors import ConfigError
-from openal_ray.selection.similarity import most_similar, unit_rows
+from openal_ray.selection.similarity import directions, most_similar
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def _partitions(rows: np.ndarray, count: int | None) -> tuple[np.ndarray, Any]:
     """Partitions [n, P], finest first, and the one of `count` clusters."""
     options: dict[str, Any] = {"req_clust": count, "distance": "cosine", "verbose": False}
     if len(rows) > _ALL_PAIRS:
-        units = unit_rows(rows)
+        units = directions(rows)
         # Rows that are equal to an earlier one find that one first, so the own position is wherever it is.
         nearest = most_similar(units, units, 2)[0]
         own = nearest[:, 0] == np.arange(len(rows))

@@ -13,7 +13,7 @@ from openal_ray.selection.columns import ColumnsHalf, Moments, fit_moments
 from openal_ray.selection.halves import Halves, Picks, checked_sizes
 from openal_ray.selection.inner import Inner
 from openal_ray.selection.purity.meta_net import MetaNet
-from openal_ray.selection.similarity import most_similar, unit_rows
+from openal_ray.selection.similarity import directions, most_similar
 from openal_ray.selection.top_k import best_positions
 
 _MOST_Z = 10.0
@@ -23,7 +23,7 @@ def labelled_similarity(features: np.ndarray, labelled: np.ndarray) -> np.ndarra
     """MQ-Net's purity: the cosine float64 [n] to the most similar labelled image; 0 where nothing is labelled."""
     if not len(labelled):
         return np.zeros(len(features))
-    return most_similar(unit_rows(features), unit_rows(labelled), 1)[1][:, 0]
+    return most_similar(directions(features), directions(labelled), 1)[1][:, 0]
 
 
 def exp_z(columns: np.ndarray, moments: Moments) -> np.ndarray:

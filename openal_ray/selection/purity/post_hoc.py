@@ -6,7 +6,7 @@ import numpy as np
 
 from openal_ray.selection.digits import encode, inner_products
 from openal_ray.selection.purity.energies import aleatoric, log_sum_exp
-from openal_ray.selection.similarity import most_similar, unit_rows
+from openal_ray.selection.similarity import directions, most_similar
 
 _TILE = 4096  # rows projected at a time
 
@@ -32,7 +32,7 @@ def neighbour_similarity(features: np.ndarray, labelled: np.ndarray, k: int = 50
     features, labelled  [n, D] and [L, D], L > 0
     source              Sun et al. 2022, whose distance of unit features falls as the cosine grows
     """
-    return most_similar(unit_rows(features), unit_rows(labelled), min(k, len(labelled)))[1][:, -1]
+    return most_similar(directions(features), directions(labelled), min(k, len(labelled)))[1][:, -1]
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,11 @@ def _lengths(features: np.ndarray, origin: np.ndarray, residual: np.ndarray) -> 
 
     By digits: right to about 1e-4 of the distance to the origin, and the same whatever rows stand beside a row.
     """
-    directions = encode(residual, two=True)
+    axes = encode(residual, two=True)
     result = np.empty(len(features))
     for low in range(0, len(features), _TILE):
         rows = encode(np.asarray(features[low : low + _TILE], dtype=np.float64), origin, two=True)
-        units = np.outer(rows.norms / rows.lengths, directions.norms / directions.lengths)
-        parts = inner_products(rows, directions).cpu().numpy() * units
+        units = np.outer(rows.norms / rows.lengths, axes.norms / axes.lengths)
+        parts = inner_products(rows, axes).cpu().numpy() * units
         result[low : low + _TILE] = np.sqrt(np.square(parts).sum(axis=1))
     return result

@@ -8,7 +8,7 @@ import numpy as np
 
 from openal_ray.selection.halves import Halves
 from openal_ray.selection.purity.energies import free_energy, open_energy
-from openal_ray.selection.similarity import most_similar, unit_rows
+from openal_ray.selection.similarity import directions, most_similar
 
 _LOT = 256  # labelled images gone through at a time
 
@@ -22,7 +22,7 @@ class ReverseNeighboursHalf:
     """
 
     def __init__(self, features: np.ndarray, indices: np.ndarray, n_classes: int) -> None:
-        self._rows, self._indices = unit_rows(features), np.asarray(indices, dtype=np.int64)
+        self._rows, self._indices = directions(features), np.asarray(indices, dtype=np.int64)
         self.counts = np.zeros((len(self._indices), n_classes), dtype=np.int64)
         self._found = (np.empty((0, 0), np.int64), np.empty((0, 0)))
 
@@ -62,7 +62,7 @@ def count_reverse_neighbours(halves: Halves, labelled: np.ndarray, classes: np.n
     k         or all rows, if there are fewer; ties go to the lower dataset index
     """
     k = min(k, sum(halves.ask("size")))
-    rows = unit_rows(labelled)
+    rows = directions(labelled)
     if not k:
         return
     for low in range(0, len(rows), _LOT):
