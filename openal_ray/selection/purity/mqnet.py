@@ -4,7 +4,6 @@ Park et al. 2022 (NeurIPS), section 4. Differs: mean and deviation of the pool s
 network learns from them, where the published code standardises their purity among themselves; z is cut to ±10.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,19 +28,6 @@ def labelled_similarity(features: np.ndarray, labelled: np.ndarray) -> np.ndarra
 def exp_z(columns: np.ndarray, moments: Moments) -> np.ndarray:
     """exp of the z-score float64 [n, K]."""
     return np.exp(np.clip(moments.standardised(columns), -_MOST_Z, _MOST_Z))
-
-
-@dataclass(frozen=True)
-class MqnetPicks:
-    """A query, with what the network will learn from once it is answered.
-
-    inputs     float64 [k, 2]
-    log_probs  float64 [k, C] of the classifier that chose
-    """
-
-    picks: Picks
-    inputs: np.ndarray
-    log_probs: np.ndarray
 
 
 class MqnetHalf:
@@ -80,15 +66,17 @@ class MqnetHalf:
         return self._indices[best], scores[best], inputs[best], np.asarray(self._log_probs[best], dtype=np.float64)
 
 
-def pick_mqnet(halves: Halves, k: int, net: MetaNet | None, raw: bool = False) -> MqnetPicks:
+def pick_mqnet(halves: Halves, k: int, net: MetaNet | None, raw: bool = False) -> Picks:
     """The `k` best rows by the network, or without one (the first query) by the sum of both inputs.
 
     raw      leave the informativeness of a query without a network as it is, as the published code does in its
              confidence mode
+    returns  picks with notes for `meta_net.fit_meta_net`, once they are answered: inputs float64 [k, 2], and log_probs
+             float64 [k, C] of the classifier that chose
     raises   ValueError if there are fewer than k rows
     """
     checked_sizes(halves, k)
     answers = halves.ask("best", k, fit_moments(Inner(halves, "columns")), net, raw)
     indices, scores, inputs, log_probs = (np.concatenate(parts) for parts in zip(*answers, strict=True))
     order = np.lexsort((indices, -scores))[:k]
-    return MqnetPicks(Picks(indices[order], scores[order]), inputs[order], log_probs[order])
+    return Picks(indices[order], scores[order], {"inputs": inputs[order], "log_probs": log_probs[order]})

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from openal_ray.selection.columns import Moments
-from openal_ray.selection.halves import BLOCK, LocalHalves
+from openal_ray.selection.halves import BLOCK, LocalHalves, Picks
 from openal_ray.selection.purity.meta_net import MetaNet
-from openal_ray.selection.purity.mqnet import MqnetHalf, MqnetPicks, exp_z, labelled_similarity, pick_mqnet
+from openal_ray.selection.purity.mqnet import MqnetHalf, exp_z, labelled_similarity, pick_mqnet
 
 N = 6000
 RNG = np.random.default_rng(0)
@@ -14,7 +14,7 @@ INFORMATIVENESS, PURITY, LOG_PROBS = RNG.random(N), RNG.normal(size=N), np.log(R
 NET = MetaNet(RNG.random((8, 2)), RNG.random(8), RNG.random(8), 0.5)
 
 
-def pick(k: int, net: MetaNet | None, n_shards: int = 1, raw: bool = False) -> MqnetPicks:
+def pick(k: int, net: MetaNet | None, n_shards: int = 1, raw: bool = False) -> Picks:
     indices = np.arange(N)
     shards = [indices[indices // BLOCK % n_shards == shard] for shard in range(n_shards)]
     halves = [MqnetHalf(INFORMATIVENESS[own], PURITY[own], LOG_PROBS[own], own) for own in shards]
@@ -29,16 +29,16 @@ def test_the_query_is_that_of_the_whole_pool_at_once(net: MetaNet | None, raw: b
         z[0] = INFORMATIVENESS
     scores = z[0] + z[1] if net is None else net.scores(np.stack(z, axis=1))
     found = pick(50, net, raw=raw)
-    assert found.picks.indices.tolist() == np.argsort(-scores)[:50].tolist()
-    assert np.allclose(found.inputs, np.stack(z, axis=1)[found.picks.indices])
-    assert np.array_equal(found.log_probs, LOG_PROBS[found.picks.indices])
+    assert found.indices.tolist() == np.argsort(-scores)[:50].tolist()
+    assert np.allclose(found.notes["inputs"], np.stack(z, axis=1)[found.indices])
+    assert np.array_equal(found.notes["log_probs"], LOG_PROBS[found.indices])
 
 
 @pytest.mark.parametrize("n_shards", [2, 5])
 def test_shards_change_nothing(n_shards: int) -> None:
     one, other = pick(200, NET), pick(200, NET, n_shards)
-    assert one.picks.indices.tolist() == other.picks.indices.tolist()
-    assert np.array_equal(one.inputs, other.inputs)
+    assert one.indices.tolist() == other.indices.tolist()
+    assert np.array_equal(one.notes["inputs"], other.notes["inputs"])
 
 
 def test_z_is_cut() -> None:
