@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
 from scipy.special import expit
-from torch.nn.functional import relu
 
 
 @dataclass(frozen=True)
@@ -74,30 +72,43 @@ def fit_meta_net(
     With fewer than two images there is no pair to learn from, and the network is as it was drawn.
     """
     plan = plan or MetaPlan()
-    shapes = ((plan.hidden, 2), (plan.hidden,), (plan.hidden,), (1,))
-    first, bias, second, last = (torch.from_numpy(rng.random(shape)).requires_grad_() for shape in shapes)
-    x, y = torch.from_numpy(np.asarray(inputs, np.float64)), torch.from_numpy(np.asarray(targets, np.float64))
-    optimiser = torch.optim.SGD([first, bias, second, last], lr=plan.lr, weight_decay=plan.weight_decay)
+    x, y = np.asarray(inputs, dtype=np.float64), np.asarray(targets, dtype=np.float64)
+    weights = [rng.random((plan.hidden, 2)), rng.random(plan.hidden), rng.random(plan.hidden), rng.random(1)]
     order = np.empty(0, dtype=np.int64)
     for step in range(plan.epochs * plan.steps if len(x) > 1 else 0):
-        if step == plan.epochs // 2 * plan.steps:
-            optimiser.param_groups[0]["lr"] = plan.lr * 0.1
         if len(order) < 2:
             order = rng.permutation(len(x))
         batch, order = order[: plan.batch_size], order[plan.batch_size :]
-        one, other = _pairs(batch, plan.pairs)
-        scores = torch.sigmoid(x[batch] @ relu(first).T + bias) @ relu(second) + last
-        sign = torch.where(y[batch][one] > y[batch][other], 1.0, -1.0)
-        loss = relu(plan.margin - sign * (scores[one] - scores[other])).mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    learnt = [part.detach().numpy() for part in (first, bias, second)]
-    return MetaNet(learnt[0], learnt[1], learnt[2], float(last.detach()[0]))
+        one, other = (batch[positions] for positions in _pairs(len(batch), plan.pairs))
+        sign = np.where(y[one] > y[other], 1.0, -1.0)
+        slopes = _slopes(weights, np.concatenate([x[one], x[other]]), sign, plan.margin)
+        rate = plan.lr if step < plan.epochs // 2 * plan.steps else plan.lr * 0.1
+        for weight, slope in zip(weights, slopes, strict=True):
+            weight -= rate * (slope + plan.weight_decay * weight)
+    return MetaNet(weights[0], weights[1], weights[2], float(weights[3][0]))
 
 
-def _pairs(batch: np.ndarray, pairs: str) -> tuple[np.ndarray, np.ndarray]:
-    """Positions in the batch of both images of every pair; one image is left over of an odd number."""
-    half = len(batch) // 2
-    one = np.arange(half)
-    return (one, len(batch) - 1 - one) if pairs == "flip" else (2 * one, 2 * one + 1)
+def _slopes(weights: list[np.ndarray], x: np.ndarray, sign: np.ndarray, margin: float) -> list[np.ndarray]:
+    """Gradients of the mean over p pairs of relu(margin - sign · (score - other score)); by hand, as steps are tiny.
+
+    x   [2p, 2]: the first images of all pairs, then the second ones
+    """
+    first, bias, second, last = weights
+    hidden = expit(x @ np.maximum(first, 0.0).T + bias)
+    scores = hidden @ np.maximum(second, 0.0) + last
+    p = len(sign)
+    pull = np.where(margin - sign * (scores[:p] - scores[p:]) > 0, sign, 0.0) / p
+    by_score = np.concatenate([-pull, pull])
+    by_reached = np.outer(by_score, np.maximum(second, 0.0)) * hidden * (1.0 - hidden)
+    return [
+        (by_reached.T @ x) * (first > 0),
+        by_reached.sum(axis=0),
+        (hidden.T @ by_score) * (second > 0),
+        by_score.sum(keepdims=True),
+    ]
+
+
+def _pairs(size: int, pairs: str) -> tuple[np.ndarray, np.ndarray]:
+    """Positions in a batch of both images of every pair; one image is left over of an odd number."""
+    one = np.arange(size // 2)
+    return (one, size - 1 - one) if pairs == "flip" else (2 * one, 2 * one + 1)

@@ -125,3 +125,8 @@ def test_a_class_with_one_label_and_a_class_without() -> None:
 def test_equal_images_are_no_trouble() -> None:
     labelled = LabelledViews(np.ones((2, 3)), np.ones((2, 1, 3)), np.array([0, 1]))
     assert pick(np.ones((5, 3)), np.ones((5, 1, 3)), labelled, [1, 2]).indices.tolist() == [0, 1, 2]
+
+
+def test_shards_without_rows_change_nothing() -> None:
+    pool = random_pool(200)
+    assert pick(*pool, [9, 9, 9], n_shards=5).indices.tolist() == pick(*pool, [9, 9, 9]).indices.tolist()

@@ -125,3 +125,8 @@ def test_factor_follows_the_purity() -> None:
     assert trace == [6, 7, 6, 6]
     assert next_factor(1.0, 0.1) == 1.0
     assert next_factor(3.0, float("nan")) == 3.0
+
+
+def test_shards_without_rows_change_nothing() -> None:
+    data = pool(500)  # one block, so four of five shards are empty
+    assert pick(data, 40, n_shards=5).indices.tolist() == pick(data, 40).indices.tolist()

@@ -82,3 +82,8 @@ def test_baselines_of_the_plain_classifier() -> None:
     assert uncertain_activations(logits, probs)[0].tolist() == [4 * np.log(2), 0.0]
     halves = LocalHalves([MixtureHalf(values, groups, np.arange(2), 2)])
     assert np.isneginf(activation_log_odds((values, groups), fit_mixtures(halves))).all()
+
+
+def test_shards_without_rows_change_nothing() -> None:
+    logits, _ = planted(100)
+    assert pick(logits, 2, 50, n_shards=5).indices.tolist() == pick(logits, 2, 50).indices.tolist()

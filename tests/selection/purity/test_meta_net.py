@@ -62,9 +62,34 @@ def test_the_generator_decides() -> None:
 
 
 def test_pairs_of_a_batch() -> None:
-    batch = np.arange(5)
-    assert [part.tolist() for part in _pairs(batch, "flip")] == [[0, 1], [4, 3]]
-    assert [part.tolist() for part in _pairs(batch, "next")] == [[0, 2], [1, 3]]
+    assert [part.tolist() for part in _pairs(5, "flip")] == [[0, 1], [4, 3]]
+    assert [part.tolist() for part in _pairs(5, "next")] == [[0, 2], [1, 3]]
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_training_is_that_of_torch(weight_decay: float) -> None:
+    plan = MetaPlan(epochs=4, steps=25, batch_size=7, lr=0.05, hidden=6, weight_decay=weight_decay)
+    rng = np.random.default_rng(3)
+    inputs, targets = rng.random((20, 2)) * 3, rng.integers(0, 3, 20).astype(float)
+    rng = np.random.default_rng(4)
+    layers = [torch.tensor(rng.random(shape), requires_grad=True) for shape in ((6, 2), 6, 6, 1)]
+    optimiser = torch.optim.SGD(layers, lr=0.05, weight_decay=weight_decay)
+    schedule = torch.optim.lr_scheduler.StepLR(optimiser, 50, 0.1)
+    x, y, order = torch.tensor(inputs), torch.tensor(targets), []
+    for _ in range(100):
+        order = order if len(order) > 1 else rng.permutation(20).tolist()
+        batch, order = order[:7], order[7:]
+        score = torch.sigmoid(x[batch] @ layers[0].relu().T + layers[1]) @ layers[2].relu() + layers[3]
+        half = len(batch) // 2
+        sign = 2.0 * (y[batch] > y[batch].flip(0)) - 1
+        loss = (1 - sign * (score - score.flip(0)))[:half].relu().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+    net = fit_meta_net(inputs, targets, np.random.default_rng(4), plan)
+    for found, expected in zip((net.first, net.first_bias, net.second, [net.second_bias]), layers, strict=True):
+        assert np.allclose(found, expected.detach().numpy(), rtol=1e-9)
 
 
 def test_one_step_by_hand() -> None:

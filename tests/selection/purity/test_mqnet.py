@@ -50,3 +50,7 @@ def test_purity_is_the_cosine_to_the_most_similar_labelled_image() -> None:
     features, labelled = np.array([[3.0, 4.0], [-1.0, 0.0]]), np.array([[2.0, 0.0], [0.0, 9.0]])
     assert labelled_similarity(features, labelled) == pytest.approx([0.8, 0.0])
     assert labelled_similarity(features, np.empty((0, 2))).tolist() == [0, 0]
+
+
+def test_shards_without_rows_change_nothing() -> None:
+    assert pick(50, NET, n_shards=11).indices.tolist() == pick(50, NET).indices.tolist()  # there are six blocks
