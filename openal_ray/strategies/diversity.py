@@ -4,6 +4,8 @@ import numpy as np
 
 from openal_ray.models.encoders import PUBLISHED
 from openal_ray.selection.halves import Picks
+from openal_ray.selection.k_center_balanced import KCenterBalancedHalf, pick_k_center_balanced
+from openal_ray.shard import Part
 from openal_ray.signal_store import Signals
 from openal_ray.strategies.features import CLASSIFIER, Features
 from openal_ray.strategies.strategy import Strategy, View
@@ -22,6 +24,23 @@ def k_center(encoder: str = CLASSIFIER, encoder_weights: str = PUBLISHED) -> Str
         return view.k_center(features.need, budget)
 
     return Strategy(**features.needs, pick=pick, needs_start=encoder == CLASSIFIER)
+
+
+def k_center_balanced(weight: float = 5.0) -> Strategy:
+    """Class-balanced core-set (Bengar et al. 2022, as OpenAL's KCenterGreedyCB): also from classes that lack images.
+
+    weight  of the balance against the distance
+    Differs: all classes count, also those without a label yet; see `openal_ray.selection.k_center_balanced`.
+    """
+    if not 0 <= weight < np.inf:
+        raise ValueError(f"weight must be finite and at least 0, got {weight}")
+
+    def pick(view: View, budget: int, rng: np.random.Generator) -> Picks:
+        covered = view.labelled.signals["features"] if len(view.labelled.indices) else None
+        counts = np.bincount(view.pool.classes, minlength=view.n_classes)
+        return pick_k_center_balanced(view.open(_balanced_half), budget, covered, counts, weight)
+
+    return Strategy(needs=("probs", "features"), needs_labelled=("features",), pick=pick)
 
 
 def badge() -> Strategy:
@@ -44,3 +63,7 @@ def residual(read: Signals) -> np.ndarray:
     result = probs.copy()
     result[np.arange(len(probs)), probs.argmax(1)] -= 1
     return result
+
+
+def _balanced_half(part: Part) -> KCenterBalancedHalf:
+    return KCenterBalancedHalf(part.signals["features"], part.signals["probs"], part.indices, part.device)
