@@ -251,6 +251,9 @@ class Experiment:
             "kind": "asked", "round": round, "indices": found.indices, "ids": ids, "scores": found.scores,
             "seconds": self._seconds, "skipped": found.bad,
         }  # fmt: skip
+        if self.strategy and round:
+            asked["guarantee"] = self.strategy.guarantee
+            log.info("round %d asks for %d images: %s", round, len(ids), self.strategy.guarantee)
         lines = [asked]
         try:
             lines.append({"kind": "answered", "round": round, "answers": self.oracle.answer(found.indices)})

@@ -56,6 +56,7 @@ class Entry:
             "paper": self.paper,
             "parameters": self.parameters,
             "cost": self.cost,
+            "guarantee": strategy.guarantee,
             "needs_start": strategy.needs_start,
             "description": inspect.getdoc(self.build) or "",
         }

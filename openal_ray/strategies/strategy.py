@@ -13,8 +13,10 @@ from openal_ray.models.monte_carlo import Sampling
 from openal_ray.pool import Listed, Members, Pool
 from openal_ray.selection.halves import Picks
 from openal_ray.selection.k_center import KCenterHalf, pick_k_center
+from openal_ray.selection.kmeans_parallel import KMeansParallelHalf, pick_kmeans_parallel
 from openal_ray.selection.kmeans_pp import KMeansPPHalf, pick_kmeans_pp
 from openal_ray.selection.top_k import TopKHalf, pick_top_k
+from openal_ray.selection.two_level import TwoLevelHalf, pick_two_level
 from openal_ray.signal_store import Reading, Signals
 from openal_ray.workers import Progress, ShardLost, Shards
 
@@ -53,6 +55,17 @@ class View:
         """D² sampling among the outer products of two arrays [n, ·] made from the signals on the shard."""
         return pick_kmeans_pp(self.shards.open(UNLABELLED, _kmeans_pp_half, left, right), k, rng)
 
+    def two_level(self, signal: str, k: int, parts: int) -> Picks:
+        """The same over `parts` parts of the pool, within four times the least radius; the log says how near."""
+        halves = self.shards.open(UNLABELLED, _two_level_half, signal, parts)
+        cover = pick_two_level(halves, k, self.labelled.signals.get(signal))
+        log.info("covering radius %.6g; no choice of %d has one below %.6g", cover.radius, k, cover.least)
+        return cover.picks
+
+    def kmeans_parallel(self, left: Score, right: Score, k: int, rounds: int, rng: np.random.Generator) -> Picks:
+        """k-means|| among the same outer products as `kmeans_pp`."""
+        return pick_kmeans_parallel(self.shards.open(UNLABELLED, _kmeans_parallel_half, left, right), k, rounds, rng)
+
     def draw(self, k: int, rng: np.random.Generator) -> Picks:
         """k candidates, uniform without replacement; no signal is needed."""
         return Picks(self.candidates.draw(k, rng), np.full(k, np.nan))
@@ -80,6 +93,7 @@ class Strategy:
     pick            (view, budget, rng) to picks, on the driver, best first
     passes          stochastic forward passes behind the Monte Carlo signals among the needs
     needs_start     False if it can choose the very first labels
+    guarantee       what its picks are: "exact" as its description says, or by how much an approximation may miss that
     """
 
     needs: tuple[str, ...] = ()
@@ -88,6 +102,7 @@ class Strategy:
     pick: Callable[[View, int, np.random.Generator], Picks] = highest_scores
     passes: int = 0
     needs_start: bool = True
+    guarantee: str = "exact"
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,3 +199,11 @@ def _k_center_half(reading: Reading, signal: str) -> KCenterHalf:
 
 def _kmeans_pp_half(reading: Reading, left: Score, right: Score) -> KMeansPPHalf:
     return KMeansPPHalf(left(reading.signals), right(reading.signals), reading.indices, reading.device)
+
+
+def _two_level_half(reading: Reading, signal: str, parts: int) -> TwoLevelHalf:
+    return TwoLevelHalf(reading.signals[signal], reading.indices, parts, reading.device)
+
+
+def _kmeans_parallel_half(reading: Reading, left: Score, right: Score) -> KMeansParallelHalf:
+    return KMeansParallelHalf(left(reading.signals), right(reading.signals), reading.indices)
