@@ -155,6 +155,8 @@ class Experiment:
         if self.state.round < 0:
             self.ask_start_set()
         self.listener.begin(self.config, self.folder.path, self.rounds, len(self.state.evaluated))
+        if self.strategy and self.config.strategy:
+            log.info("picks of %s: %s", self.config.strategy.name, self.strategy.guarantee)
         while not self.state.ending:
             if self.state.pending:
                 self.annotate()
@@ -253,7 +255,6 @@ class Experiment:
         }  # fmt: skip
         if self.strategy and round:
             asked["guarantee"] = self.strategy.guarantee
-            log.info("round %d asks for %d images: %s", round, len(ids), self.strategy.guarantee)
         lines = [asked]
         try:
             lines.append({"kind": "answered", "round": round, "answers": self.oracle.answer(found.indices)})
