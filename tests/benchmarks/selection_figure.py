@@ -7,7 +7,7 @@ import numpy as np
 
 from tests.benchmarks import selection_data as data
 from tests.benchmarks.selection_forms import APPROXIMATE, EXPLICIT, FORMS, forms
-from tests.benchmarks.selection_measure import Arrays, interleaved
+from tests.benchmarks.selection_measure import Arrays, interleaved, warm_up
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402
@@ -23,11 +23,14 @@ def draw(file: Path, quick: bool) -> None:
     features = data.rectified(max(sizes) + COVERED, D)
     left = data.residuals(features, CLASSES)
     figure, panels = pyplot.subplots(2, 2, figsize=(11, 7), constrained_layout=True)
+    for kind, every in FORMS.items():
+        for name in forms(kind, *LEFT_OUT):
+            warm_up(every[name].run, _arrays(kind, features, left, 5000))
     for row, kind in zip(panels, FORMS, strict=True):
         pools = {n: _arrays(kind, features, left, n) for n in sizes}
-        _panel(row[0], kind, {n: (pools[n], K) for n in sizes}, f"images in the pool ({K} picks)", quick)
+        _panel(row[0], kind, {n: (pools[n], K) for n in sizes}, f"images in the pool ({K} picks)")
         pool = _arrays(kind, features, left, min(N, max(sizes)))
-        _panel(row[1], kind, {k: (pool, k) for k in budgets}, f"picks (pool of {len(pool[0]):,})", quick)
+        _panel(row[1], kind, {k: (pool, k) for k in budgets}, f"picks (pool of {len(pool[0]):,})")
         row[0].set_ylabel(f"{'k-center' if kind == 'k_center' else 'BADGE'}: CPU seconds, one thread")
     panels[0, 0].legend()
     panels[1, 0].legend()
@@ -42,12 +45,12 @@ def _arrays(kind: str, features: np.ndarray, left: np.ndarray, n: int) -> Arrays
     return (points, features[:COVERED]) if kind == "k_center" else (left[COVERED : COVERED + n], points)
 
 
-def _panel(panel: pyplot.Axes, kind: str, cases: dict[int, tuple[Arrays, int]], label: str, quick: bool) -> None:
+def _panel(panel: pyplot.Axes, kind: str, cases: dict[int, tuple[Arrays, int]], label: str) -> None:
     lines: dict[str, list[float]] = {}
     for arrays, k in cases.values():
         named = forms(kind, *LEFT_OUT)
         runs = {name: (lambda form=form, a=arrays, k=k: form.seconds(a, k)) for name, form in named.items()}
-        for name, seconds in interleaved(runs, 1 if quick else 3).items():
+        for name, seconds in interleaved(runs, 1).items():
             lines.setdefault(name, []).append(seconds)
     for name, values in lines.items():
         ours = name.startswith("ours")

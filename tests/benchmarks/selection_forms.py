@@ -60,7 +60,7 @@ FORMS: dict[str, dict[str, Form]] = {
     "k_center": {
         "ours, exact": Form(k_center(1)),
         "ours, exact, 4 shards": Form(k_center(4)),
-        "one pick at a time, float32": Form(lambda a, k: _nothing(peers.k_center_per_pick(*a, k)), few=50),
+        "one pick at a time, float32": Form(lambda a, k: _nothing(peers.k_center_per_pick(*a, k)), few=100),
         "running minimum, scikit-learn": Form(lambda a, k: _nothing(peers.k_center_running_minimum(*a, k)), few=20),
         "scikit-activeml CoreSet": Form(lambda a, k: _nothing(peers.scikit_activeml_core_set(*a, k)), few=20),
         f"ours, two levels, {PARTS} parts": Form(two_level),
@@ -70,8 +70,8 @@ FORMS: dict[str, dict[str, Form]] = {
         "ours, exact, 4 shards": Form(badge(4)),
         "one pick at a time": Form(_drawn(peers.badge_factored), few=30),
         "one pick at a time, as published": Form(_drawn(peers.badge_as_published), few=20),
-        "materialised gradients": Form(_drawn(peers.badge_explicit), few=3),
-        "scikit-activeml Badge": Form(_drawn(peers.scikit_activeml_badge), few=3),
+        "materialised gradients": Form(_drawn(peers.badge_explicit), few=4),
+        "scikit-activeml Badge": Form(_drawn(peers.scikit_activeml_badge), few=4),
         f"ours, k-means||, {ROUNDS} rounds": Form(kmeans_parallel),
     },
 }

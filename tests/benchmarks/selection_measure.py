@@ -100,11 +100,16 @@ def memory(kind: str, name: str, arrays: Arrays, k: int) -> tuple[float, float]:
     return found["extra"], found["seconds"]
 
 
+def warm_up(run: Run, arrays: Arrays) -> None:
+    """A small run, so that libraries set themselves up."""
+    run(tuple(array[:2000].copy() for array in arrays), 20)
+
+
 def print_peak(run: Run, k: int, file: Path) -> None:
     """What `memory` starts: measures one form on the arrays in the file."""
     with np.load(file) as stored:
         arrays = tuple(stored[name] for name in stored.files)
-    run(tuple(array[:2000].copy() for array in arrays), 20)  # libraries set themselves up
+    warm_up(run, arrays)
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
     before = psutil.Process().memory_info().rss
     seconds = seconds_of(lambda: run(arrays, k))
@@ -127,6 +132,10 @@ def machine() -> dict[str, float]:
         "read": (large.nbytes / 1e9, large.sum),
     }
     return {name: work / min(seconds_of(run) for _ in range(15)) for name, (work, run) in forms.items()}
+
+
+def _percent(share: float) -> str:
+    return "–" if np.isnan(share) else f"{100 * share:.3g} %"
 
 
 class Board:
@@ -156,8 +165,8 @@ class Board:
                 name, f"{row.seconds:.3f}{whole}", f"{row.seconds / ours:.1f}",
                 "–" if np.isnan(row.extra) else f"{row.extra / 1e6:.0f}",
                 str(row.exchanges or "–"), f"{row.megabytes:.1f}" if row.exchanges else "–",
-                f"{100 * operations / 1e9 / row.seconds / machine()['bfloat16 product']:.0f} %",
-                f"{100 * read / 1e9 / row.seconds / machine()['read']:.0f} %",
+                _percent(operations / 1e9 / row.seconds / machine()["bfloat16 product"]),
+                _percent(read / 1e9 / row.seconds / machine()["read"]),
             )  # fmt: skip
         self.console.print(table)
 

@@ -24,7 +24,7 @@ def k_center_per_pick(points: np.ndarray, covered: np.ndarray, k: int) -> list[i
         picks.append(pick)
         to_pick = torch.mv(rows, rows[pick]).mul_(-2).add_(norms).add_(norms[pick])
         torch.minimum(squared, to_pick, out=squared)
-        squared[picks] = -1.0
+        squared[pick] = -1.0  # and so it stays
     return picks
 
 
@@ -50,7 +50,7 @@ def badge_factored(left: np.ndarray, right: np.ndarray, k: int, rng: np.random.G
         pick = picks[-1]
         squared = norms + norms[pick] - 2.0 * (left @ left[pick]) * (right @ right[pick])
         np.minimum(weights, np.maximum(squared, 0), out=weights)
-        weights[picks] = 0.0
+        weights[pick] = 0.0  # and so it stays
         if len(picks) == k:
             return picks
         running = np.cumsum(weights)
