@@ -1,4 +1,4 @@
-"""Two-level k-center over shards, for pools so large that exact greedy takes too long: a 4-approximation.
+"""Two-level k-center over shards: a 4-approximation in three exchanges, with one part of a shard in memory at a time.
 
 The pool is cut into a fixed number of parts. Each part picks k of its rows by exact greedy, with the labelled rows as
 common start; the driver picks k of all these by exact greedy again. With r the smallest radius with which any k centres
@@ -6,7 +6,8 @@ besides the labelled ones cover the pool, wherever they lie: greedy covers a par
 within 2 r, so every row lies within 4 r of a pick. How far it really is gets measured.
 
 A part is made of blocks of dataset indices and must lie in one shard: picks depend on the number of parts, never on
-that of shards. The driver holds up to parts · k rows, so it pays where that is far below the pool's size.
+that of shards. The driver holds up to parts · k rows. All parts together do more arithmetic than exact greedy, which
+looks at few rows closely: this form is for exchanges that are dear and for rows that do not fit in memory.
 
 Source: Malkomes et al. 2015 (NIPS), composable core-sets for k-center. Differs: centres that exist already are the
 start of both levels; Gonzalez 1985 for the factor 2 of greedy.

@@ -11,8 +11,8 @@ def k_center(parts: int = 0) -> Strategy:
     """Core-set (Sener & Savarese 2018, Alg. 1): cover the pool's features with as small a ball as possible.
 
     Differs from the paper: greedy only, without the mixed-integer refinement, as in common practice. With parts=0 its
-    picks are exactly those of greedy. For pools of 100 million, `parts` cuts the pool (Malkomes et al. 2015): within
-    four times the least covering radius; choose a multiple of the number of shards.
+    picks are exactly those of greedy. Else the pool is cut into so many parts, a multiple of the number of shards
+    (Malkomes et al. 2015): three exchanges, one part in memory at a time, within four times the least covering radius.
     """
     _refuse_negative("parts", parts)
 
