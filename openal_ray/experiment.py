@@ -67,6 +67,8 @@ class Experiment:
         if self.state.round < 0:
             self.ask_start_set()
         self.listener.begin(self.config, self.folder.path, self.rounds, len(self.state.evaluated))
+        if self.strategy and self.config.strategy:
+            log.info("picks of %s: %s", self.config.strategy.name, self.strategy.guarantee)
         while not self.state.ending:
             if self.state.pending:
                 self.annotate()
@@ -168,6 +170,8 @@ class Experiment:
         }  # fmt: skip
         if found.notes:
             asked["notes"] = dict(found.notes)
+        if self.strategy and round:
+            asked["guarantee"] = self.strategy.guarantee
         lines = [asked]
         try:
             lines.append({"kind": "answered", "round": round, "answers": self.oracle.answer(found.indices)})
