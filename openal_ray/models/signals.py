@@ -17,7 +17,10 @@ SIGNALS = {
     "maps": "[n, …] the last feature maps (or tokens), before pooling",
     "stages": "[n, ΣC_i] the spatial mean of every stage's map, one after the other",
 }
-OWN = {"predicted_loss": "[n] the loss that a network of learning_loss expects of itself"}
+OWN = {
+    "predicted_loss": "[n] the loss that a network of learning_loss expects of itself",
+    "binary_logits": "[n, 2, C] no and yes of a binary classifier for each class, of a detector of eoal",
+}
 NAMES = SIGNALS | OWN | monte_carlo.SIGNALS
 CLASSIFIER = ""  # the network whose signals have no prefix; those of a helper are called helper.signal
 WIDE = ("features", "maps", "stages")  # what read.half stores in float16
@@ -69,6 +72,8 @@ def _read_plain(network: nn.Module, images: torch.Tensor, names: Sequence[str]) 
             signals["maps"] = backbone.forward_features(images)
         if "features" in names:
             signals["features"] = backbone.forward_head(signals["maps"], pre_logits=True)
+        if "binary_logits" in names:
+            signals["binary_logits"] = network.forward_binary(signals["maps"])  # type: ignore[operator]
         if {"logits", "probs"} & set(names):
             signals["logits"] = backbone.forward_head(signals["maps"])
     signals = {name: signal.float() for name, signal in signals.items()}
