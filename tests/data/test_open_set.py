@@ -113,7 +113,7 @@ def test_another_data_set_as_ood() -> None:
     assert result.dataset.train.ids(np.array([3, 151])) == ["3", "svhn/1"]
     assert len(result.ood_test) == 1
     few = opened(closed(), OpenSet(draw=Draw("lfosa"), noise_ratio=0.02), other)  # round(150 · .02 / .98) = 3 of 4
-    assert len(few.outside) == 1 and few.outside[0] >= 150
+    assert len(few.dataset.outside) == 1 and few.dataset.outside[0] >= 150
 
 
 def test_bad_pictures_of_both_sets_are_named_by_the_joined_index() -> None:
