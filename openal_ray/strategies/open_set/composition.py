@@ -135,12 +135,12 @@ def _by_ranks(view: View, purity: Score, combine: str, weight: float, budget: in
 
 
 def _level(history: tuple[PastQuery, ...], target: float) -> float:
-    """Log-odds to be known that the filter asks for: 0 at first, higher after impure queries, lower after pure ones."""
+    """Log-odds to be known that the filter asks for: 0 at first, higher after impure queries, never below 0."""
     level = 0.0
     for past in history[2:]:
         pure = float((past.answers >= 0).sum())
         odds = math.log((pure + _STEADY) / (len(past.answers) - pure + _STEADY))
-        level += min(_MOST, max(-_MOST, math.log(target / (1 - target)) - odds))
+        level = max(0.0, level + min(_MOST, max(-_MOST, math.log(target / (1 - target)) - odds)))
     return level
 
 
