@@ -110,7 +110,7 @@ WITHOUT_EFFECT = {
     "MODEL.params.in_chans": "the network takes the data set's channels",
     "AL.params.layer_ids": "the network says itself which stages it has",
     "AL.params.in_features_list": "the network says itself which stages it has",
-    "AL.openset_params": "see `openal-ray strategies NAME` for the method's parameters, and its `train` for the detector",
+    "AL.openset_params": "`openal-ray strategies NAME` lists the parameters; its `train` is the detector's",
     "SCHEDULER.warmup_params.use": "set train.warmup_epochs",
     "SCHEDULER.warmup_params.multiplier": "the ramp ends at the learning rate",
 }
