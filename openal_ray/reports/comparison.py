@@ -68,7 +68,7 @@ def compare(curves: Sequence[Curve]) -> list[Comparison]:
 
 def _compare_on(dataset: str, groups: Sequence[Group]) -> Comparison:
     rivals = [each for each in groups if each.name != SUPERVISED]
-    shared = _shared_counts(rivals)
+    shared = shared_counts(rivals)
     places = np.linspace(0, len(shared) - 1, SHOWN_COUNTS).round().astype(int)
     shown = np.unique(shared[places]) if len(shared) else shared
     rows = [_row(each, shared, shown, _reference(each, groups)) for each in rivals]
@@ -81,7 +81,7 @@ def _compare_on(dataset: str, groups: Sequence[Group]) -> Comparison:
     )
 
 
-def _shared_counts(groups: Sequence[Group]) -> np.ndarray:
+def shared_counts(groups: Sequence[Group]) -> np.ndarray:
     """Label counts that some strategy measured and all of them cover, ascending; may be empty."""
     counts = [each.counts for each in groups]
     if not counts or not all(len(each) for each in counts):
