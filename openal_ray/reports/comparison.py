@@ -19,7 +19,7 @@ SHOWN_COUNTS = 4
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One strategy; accuracies and areas are shares in 0 … 1, times are seconds a run.
+    """One strategy; accuracies and areas are shares in 0 … 1, times are seconds a run, labels are annotated images.
 
     accuracy      at each of the comparison's label counts
     aubc          area under the budget curve, over the label counts that all strategies of the data set share
@@ -104,7 +104,7 @@ def _row(group: Group, shared: np.ndarray, shown: np.ndarray, reference: Group |
         accuracy=tuple(Estimate.of(column) for column in group.at("accuracy", shown).T),
         aubc=Estimate.of(areas),
         last=Estimate.of(curve.accuracy[-1] for curve in group.curves),
-        last_labelled=Estimate.of(curve.labelled[-1] for curve in group.curves).mean,
+        last_labelled=Estimate.of(curve.annotated[-1] for curve in group.curves).mean,
         reference=reference,
         labels_saved=saved,
         saved_share=share,

@@ -85,7 +85,7 @@ def significance(comparisons: Sequence[Comparison]) -> Significance | None:
     if not pairs:
         return None
     names = list(dict.fromkeys(name for pair in pairs for name in (pair.first, pair.second)))
-    penalty = sum(_penalty(setting, names) for setting in compared)
+    penalty = np.sum([_penalty(setting, names) for setting in compared], axis=0)
     # Least beaten first; strategies that are beaten equally often stay in the order of their areas.
     order = np.argsort(penalty.sum(axis=0), kind="stable")
     names = [names[place] for place in order]
