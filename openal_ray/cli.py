@@ -4,7 +4,8 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def run(configuration: Path, overrides: Sequence[str], as_json: bool, verbose: b
     for line in lines:
         err.print(line, highlight=False, markup=False)
     configurations = runs.expand(values)
-    with ProgressLine(err, len(configurations)) as progress:
+    with ProgressLine(err, len(configurations)) as progress, _waiting_as_json(as_json, configurations):
         finished = runs.run_all(configurations, listener=progress)
     _show([each.folder for each in finished], runs.common_folder(configurations), as_json)
 
@@ -83,7 +84,7 @@ def resume(folder: Path, overrides: Sequence[str], as_json: bool, verbose: bool)
 
     _logs(verbose)
     folders = runs_in(folder)
-    with ProgressLine(err, len(folders)) as progress:
+    with ProgressLine(err, len(folders)) as progress, _waiting_as_json(as_json, folders):
         finished = runs.resume_all(folders, overrides, listener=progress)
     _show([each.folder for each in finished], folder, as_json)
 
@@ -205,6 +206,20 @@ def _show(folders: Sequence[Path], target: Path, as_json: bool) -> None:
         return
     tables.print_comparison(found, out)
     out.print(f"report  {page}\nfigure  {page.parent / 'curves.png'}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _waiting_as_json(as_json: bool, runs: Sequence[Any]) -> Iterator[None]:
+    """Where people have to label first, says with --json how far the runs are, as `status` does."""
+    from openal_ray import run_folder
+
+    try:
+        yield
+    except AnswersPending:
+        if as_json:
+            paths = [run if isinstance(run, Path) else run.folder.expanduser() for run in runs]
+            _print_json([run_folder.status(path) for path in paths if (path / "config.yaml").is_file()])
+        raise
 
 
 def _print_json(value: Any) -> None:
