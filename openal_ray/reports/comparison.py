@@ -57,6 +57,11 @@ class Comparison:
         return [row.group for row in (*self.rows, *self.supervised)]
 
 
+def rejects(comparison: Comparison) -> bool:
+    """Whether some run rejected images, so that what was annotated is more than what is labelled."""
+    return any(bool((curve.annotated > curve.labelled).any()) for group in comparison.groups for curve in group.curves)
+
+
 def compare(curves: Sequence[Curve]) -> list[Comparison]:
     """One comparison for each data set, in the order of `curves`; raises RunError as `group` does."""
     groups = group(curves)

@@ -79,9 +79,9 @@ class Group:
         sd = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(len(counts))
         return counts, values.mean(axis=0), sd
 
-    def seconds(self, phase: str) -> float:
-        """Mean seconds a run spent in a phase."""
-        return Estimate.of(curve.seconds(phase) for curve in self.curves).mean
+    def spent(self, phase: str) -> Estimate:
+        """Seconds that a run spent in a phase."""
+        return Estimate.of(curve.seconds(phase) for curve in self.curves)
 
 
 def group(curves: Sequence[Curve]) -> list[Group]:

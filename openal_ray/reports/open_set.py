@@ -6,13 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from openal_ray.metrics import aubc
-from openal_ray.reports.comparison import Comparison
-from openal_ray.reports.curves import Curve
+from openal_ray.reports.comparison import Comparison, rejects
 from openal_ray.reports.groups import Estimate, Group
 
-PURITY, PURITY_TOTAL, DETECTOR = "purity", "purity_total", "detector_auroc"
+PURITY, PURITY_TOTAL, DETECTOR, WASTED = "purity", "purity_total", "detector_auroc", "wasted"
 
-RECALL = "pool_recall"
+RECALL = "recall_id"
 """Of the pool's in-distribution images; the column `recall` is the classifier's mean recall on test images."""
 
 
@@ -32,7 +31,7 @@ class OpenSetRow:
     """One strategy after the last count of annotated images that all its seeds cover; shares in 0 … 1.
 
     found          labelled, hence in-distribution, images
-    wasted         share of all answers so far, the start set's included, that were out-of-distribution
+    wasted         share of what all answers so far cost, the start set's included, that out-of-distribution images took
     area           of the accuracy over annotated images that all strategies of the data set cover
     area_labelled  the same over the labelled images of each seed's own curve: it forgives impure queries
     """
@@ -61,7 +60,7 @@ class OpenSet:
 def open_set(comparison: Comparison) -> OpenSet | None:
     """The open-set part; None where no run measured the purity of a query or rejected an image."""
     groups = [row.group for row in comparison.rows if len(row.group.counts)]
-    if not any(_is_open(curve) for group in groups for curve in group.curves):
+    if not rejects(comparison) and not any(_measured(group, PURITY) for group in groups):
         return None
     areas = {row.group.label: row.aubc for row in comparison.rows}
     return OpenSet(
@@ -71,15 +70,8 @@ def open_set(comparison: Comparison) -> OpenSet | None:
     )
 
 
-def wasted(curve: Curve) -> np.ndarray:
-    """[r] share of all answers so far that were out-of-distribution; nan before the first answer."""
-    paid = np.where(curve.annotated > 0, curve.annotated, np.nan)
-    return 1 - curve.labelled / paid
-
-
-def _is_open(curve: Curve) -> bool:
-    purity = curve.columns.get(PURITY)
-    return (purity is not None and not np.isnan(purity).all()) or bool((curve.annotated > curve.labelled).any())
+def _measured(group: Group, column: str) -> bool:
+    return any(not np.isnan(curve.columns.get(column, np.nan)).all() for curve in group.curves)
 
 
 def _panels(groups: Sequence[Group]) -> Iterator[Panel]:
@@ -87,19 +79,12 @@ def _panels(groups: Sequence[Group]) -> Iterator[Panel]:
         "purity of the round's query": PURITY,
         "recall of the pool": RECALL,
         "test accuracy": "accuracy",
-        "wasted answers": "wasted",
+        "wasted answers": WASTED,
         "detector AUROC": DETECTOR,
     }
     for title, column in measures.items():
-        curves = {group.label: (group.counts, *_spread(_at(group, column, group.counts))) for group in groups}
+        curves = {group.label: (group.counts, *_spread(group.at(column, group.counts))) for group in groups}
         yield Panel(title, {label: curve for label, curve in curves.items() if not np.isnan(curve[1]).all()})
-
-
-def _at(group: Group, column: str, counts: np.ndarray) -> np.ndarray:
-    """[seeds, L]; the wasted share is derived, since both its counts are in every run."""
-    if column == "wasted":
-        return np.stack([np.interp(counts, curve.annotated, wasted(curve)) for curve in group.curves])
-    return group.at(column, counts)
 
 
 def _spread(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -112,7 +97,7 @@ def _row(group: Group, area: Estimate) -> OpenSetRow:
     last = group.counts[-1:]
 
     def final(column: str) -> Estimate:
-        return Estimate.of(_at(group, column, last)[:, 0])
+        return Estimate.of(group.at(column, last)[:, 0])
 
     return OpenSetRow(
         group=group,
@@ -120,7 +105,7 @@ def _row(group: Group, area: Estimate) -> OpenSetRow:
         found=final("labelled"),
         purity_total=final(PURITY_TOTAL),
         recall=final(RECALL),
-        wasted=final("wasted"),
+        wasted=final(WASTED),
         detector=final(DETECTOR),
         accuracy=final("accuracy"),
         area=area,
