@@ -83,14 +83,21 @@ def _panels(groups: Sequence[Group]) -> Iterator[Panel]:
         "detector AUROC": DETECTOR,
     }
     for title, column in measures.items():
-        curves = {group.label: (group.counts, *_spread(group.at(column, group.counts))) for group in groups}
+        curves = {group.label: _curve(group, column) for group in groups}
         yield Panel(title, {label: curve for label, curve in curves.items() if not np.isnan(curve[1]).all()})
 
 
-def _spread(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and sample standard deviation over seeds; nan wherever a seed has no number."""
+def _curve(group: Group, column: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Counts, mean and sample standard deviation over seeds; nan wherever a seed has no number.
+
+    The start set is no query, so it has no purity.
+    """
+    counts = group.counts
+    values = group.at(column, counts)
+    if column == PURITY:
+        values[:, counts <= max(curve.annotated[0] for curve in group.curves)] = np.nan
     sd = values.std(axis=0, ddof=1) if len(values) > 1 else np.full(values.shape[1], np.nan)
-    return values.mean(axis=0), sd
+    return counts, values.mean(axis=0), sd
 
 
 def _row(group: Group, area: Estimate) -> OpenSetRow:

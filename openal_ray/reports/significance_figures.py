@@ -21,30 +21,34 @@ FURTHEST = 5.0
 
 @style()
 def penalty_matrix(found: Significance) -> Figure:
-    """A cell for each pair, row beats column, and the sums: the right one is how often a row wins, the lower one how
-    often a column is beaten.
+    """A cell for each pair, row beats column, and the sums: the right one is how often a row beats others, the lower
+    one how often a column is beaten.
     """
     k = len(found.strategies)
-    cell = min(0.8, 5.6 / (k + 1))
-    figure = canvas(WIDTH, 1.9 + cell * (k + 1))
+    figure = canvas(WIDTH, 1.2 + 0.42 * (k + 1.2))
     axes = figure.subplots()
     top = max(1.0, float(found.penalty.max()))
     for row in range(k):
         for column in range(k):
             value = float(found.penalty[row, column])
-            colour = to_rgba(SERIES[0], STRONGEST * value / top)
-            axes.fill_between([column, column + 1], row, row + 1, color=colour, linewidth=0)
-            text = "–" if row == column else f"{value:.2g}"
+            colour = to_rgba(SERIES[0], STRONGEST * value / top) if value else to_rgba(MUTED, 0.08)
+            axes.fill_between([column + 0.02, column + 0.98], row + 0.03, row + 0.97, color=colour, linewidth=0)
+            text = "–" if row == column else _spell(value)
             axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=INK if value else MUTED)
     for place, (wins, beaten) in enumerate(zip(found.penalty.sum(axis=1), found.penalty.sum(axis=0), strict=True)):
-        axes.text(k + 0.6, place + 0.5, f"{wins:.2g}", ha="center", va="center", color=INK, fontweight="bold")
-        axes.text(place + 0.5, k + 0.6, f"{beaten:.2g}", ha="center", va="center", color=INK, fontweight="bold")
+        axes.text(k + 0.6, place + 0.5, _spell(wins), ha="center", va="center", color=INK, fontweight="bold")
+        axes.text(place + 0.5, k + 0.6, _spell(beaten), ha="center", va="center", color=INK, fontweight="bold")
     names = [short(name, 20) for name in found.strategies]
-    axes.set_xticks(np.append(np.arange(k) + 0.5, k + 0.6), [*names, "wins"], rotation=30, ha="left")
+    axes.set_xticks(
+        np.append(np.arange(k) + 0.5, k + 0.6),
+        [*names, "beats"],
+        rotation=30 if k > 3 else 0,
+        ha="left" if k > 3 else "center",
+    )
     axes.set_yticks(np.append(np.arange(k) + 0.5, k + 0.6), [*names, "is beaten"])
     axes.xaxis.tick_top()
     axes.tick_params(length=0, labelcolor=INK)
-    axes.set(xlim=(0, k + 1.2), ylim=(k + 1.2, 0), aspect="equal", anchor="W")
+    axes.set(xlim=(0, k + 1.2), ylim=(k + 1.2, 0))
     axes.spines[:].set_visible(False)
     return figure
 
@@ -58,10 +62,13 @@ def profile(found: Significance, looks: Look) -> Figure:
     end = float(np.clip(finite.max(initial=1.0) * 1.05, 1.1, FURTHEST))
     labels = []
     for name, column in zip(found.strategies, found.ratios.T, strict=True):
-        look = {key: value for key, value in looks[name].items() if key != "marker"}
+        look = looks[name]
         steps = np.append(np.sort(column[column <= end]), end)
         shares = np.append(np.arange(1, len(steps)), len(steps) - 1) / len(column)
-        axes.step([1, *steps], 100 * np.array([0, *shares]), where="post", linewidth=2, **look)
+        axes.step(
+            [1, *steps], 100 * np.array([0, *shares]), where="post", linewidth=2, markersize=5,
+            markevery=slice(1, -1, max(1, len(steps) // 8)), **look,
+        )  # fmt: skip
         labels.append((end, 100 * shares[-1], look["color"], name))
     axes.set(xlim=(1, end), ylim=(-2, 104))
     axes.set_xlabel("labels needed ÷ fewest labels needed by any strategy")
@@ -104,6 +111,10 @@ def rank_diagram(found: Significance, ranking: Ranking) -> Figure:
     axes.set(xlim=(1 - 0.08 * k, k + 0.08 * k), ylim=(first_name + rows - 0.4, -2.6))
     axes.set_axis_off()
     return figure
+
+
+def _spell(value: float) -> str:
+    return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
 def _ruler(axes: Axes, length: float, k: int) -> None:

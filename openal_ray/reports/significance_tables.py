@@ -15,6 +15,10 @@ SOUND = 5
 """Seeds from which on a paired test is worth its name; BADGE's experiments have five."""
 
 
+MOST_TOLD = 3
+"""Pairs named in a sentence; the table has them all."""
+
+
 def verdict(found: Significance) -> list[str]:
     """What can be told from chance, and how far to trust it."""
     return [*_seeds(found), *_pairs(found), *_ranks(found)]
@@ -44,10 +48,6 @@ def _pairs(found: Significance) -> Iterator[str]:
     yield f"More than chance in mean accuracy (paired t-tests, Holm, 5 %): {told}{more}."
 
 
-MOST_TOLD = 6
-"""Pairs named in a sentence; the table has them all."""
-
-
 def _winner(pair: Pair) -> str:
     names = (pair.first, pair.second) if pair.area.mean > 0 else (pair.second, pair.first)
     return f"{names[0]} over {names[1]} by {100 * abs(pair.area.mean):.1f} points"
@@ -57,11 +57,12 @@ def _ranks(found: Significance) -> Iterator[str]:
     ranking = found.ranking
     if ranking is None:
         return
-    blocks = "seeds" if found.blocks_are_seeds else "data sets and settings"
+    seeds = "seeds" if len(found.settings) == 1 else "seeds of all data sets and settings"
+    blocks = seeds if found.blocks_are_seeds else "data sets and settings"
     differ = "differ" if ranking.p < ALPHA else "cannot be told apart"
     yield (
         f"Over {ranking.blocks} {blocks} the mean ranks of the {len(found.strategies)} strategies {differ} "
-        f"(Friedman's test, p = {_p(ranking.p)})."
+        f"(Friedman's test, p {_p(ranking.p, sign='= ')})."
     )
     if found.blocks_are_seeds:
         yield "Seeds are the blocks of this ranking, so it tells about the data that was used and not about others."
@@ -75,7 +76,7 @@ def strategy_table(found: Significance) -> TextTable:
         wins, ties, losses = _record(found, name)
         sums = (found.penalty[place].sum(), found.penalty[:, place].sum())
         rows.append([name, rank, f"{wins} / {ties} / {losses}", *(f"{value:.2f}" for value in sums)])
-    return TextTable(["strategy", "mean rank", "won / tied / lost", "wins", "is beaten"], rows)
+    return TextTable(["strategy", "mean rank", "won / tied / lost", "beats", "is beaten"], rows)
 
 
 def saved_table(found: Significance) -> TextTable:
@@ -139,10 +140,10 @@ def _points(share: float) -> str:
     return f"{100 * share:+.1f}".replace("-", "−")
 
 
-def _p(value: float) -> str:
+def _p(value: float, sign: str = "") -> str:
     if math.isnan(value):
         return "–"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return "< 0.001" if value < 0.001 else f"{sign}{value:.3f}"
 
 
 def _labels(value: float) -> str:
