@@ -73,9 +73,9 @@ def strategy_table(found: Significance) -> TextTable:
     rows = []
     for place, name in enumerate(found.strategies):
         rank = f"{found.ranking.mean_ranks[place]:.2f}" if found.ranking else "–"
-        wins, ties, losses = _record(found, name)
+        record = " / ".join(map(str, _record(found, name))) if found.tested else "–"
         sums = (found.penalty[place].sum(), found.penalty[:, place].sum())
-        rows.append([name, rank, f"{wins} / {ties} / {losses}", *(f"{value:.2f}" for value in sums)])
+        rows.append([name, rank, record, *(f"{value:.2f}" for value in sums)])
     return TextTable(["strategy", "mean rank", "won / tied / lost", "beats", "is beaten"], rows)
 
 
