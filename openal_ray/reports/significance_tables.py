@@ -101,9 +101,7 @@ def pair_table(found: Significance) -> TextTable:
 
 def write_csvs(found: Significance, folder: Path) -> None:
     """pairwise.csv, penalty.csv, labels_saved.csv and ranks.csv: shares in 0 … 1, empty where there is no number."""
-    pairs = [
-        {**(values := asdict(pair)), **{f"aubc_{k}": v for k, v in values.pop("area").items()}} for pair in found.pairs
-    ]
+    pairs = [_pair_fields(pair) for pair in found.pairs]
     _write(folder / "pairwise.csv", list(pairs[0]), (pair.values() for pair in pairs))
     matrix = zip(found.strategies, found.penalty.tolist(), strict=True)
     _write(folder / "penalty.csv", ["beats", *found.strategies], ([name, *row] for name, row in matrix))
@@ -113,6 +111,12 @@ def write_csvs(found: Significance, folder: Path) -> None:
     ranks = found.ranking.mean_ranks.tolist() if found.ranking else [math.nan] * len(found.strategies)
     records = ([name, rank, *_record(found, name)] for name, rank in zip(found.strategies, ranks, strict=True))
     _write(folder / "ranks.csv", ["strategy", "mean_rank", "wins", "ties", "losses"], records)
+
+
+def _pair_fields(pair: Pair) -> dict[str, object]:
+    values = asdict(pair)
+    area = values.pop("area")
+    return values | {f"aubc_{name}": value for name, value in area.items()}
 
 
 def _record(found: Significance, name: str) -> tuple[int, int, int]:

@@ -92,6 +92,10 @@ def test_csv_files_hold_every_number(tmp_path: Path) -> None:
             return list(csv.DictReader(file))
 
     first, second = read("pairwise.csv")
+    names = ["n", "mean", "low", "high", "t", "p"]
+    assert list(first) == [
+        "setting", "first", "second", "p_holm", "wins", "ties", "losses", *(f"aubc_{name}" for name in names),
+    ]  # fmt: skip
     assert {key: first[key] for key in ("setting", "first", "second", "wins", "aubc_n")} == {
         "setting": "digits", "first": "badge", "second": "random", "wins": "3", "aubc_n": "4",
     }  # fmt: skip
