@@ -6,6 +6,9 @@ run that was killed anywhere goes on as if nothing had happened.
 
 import logging
 import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 
 import numpy as np
@@ -14,7 +17,7 @@ from openal_ray import metrics, seeds, start_set
 from openal_ray.checks import check
 from openal_ray.config import Config
 from openal_ray.data.dataset import Dataset
-from openal_ray.errors import DataError
+from openal_ray.errors import ConfigError, DataError, UserError
 from openal_ray.listener import Listener, Silent
 from openal_ray.models.learners import Classifier, Learner
 from openal_ray.networks import Networks
@@ -64,6 +67,8 @@ class Experiment:
         if self.state.round < 0:
             self.ask_start_set()
         self.listener.begin(self.config, self.folder.path, self.rounds, len(self.state.evaluated))
+        if self.strategy and self.config.strategy:
+            log.info("picks of %s: %s", self.config.strategy.name, self.strategy.guarantee)
         while not self.state.ending:
             if self.state.pending:
                 self.annotate()
@@ -100,11 +105,12 @@ class Experiment:
         self._hold_networks(round - 1)
         self.listener.phase("query", round, images_to_read(self.strategy, self.pool))
         begin = time.perf_counter()
-        found = query(
-            self.strategy, self.workers.shards, self.pool, len(self.dataset.classes), self._next_budget(),
-            lambda purpose: seeds.rng(self.config.seed, round, purpose),
-            self.config.budget.n_subset, self.listener.advance, self.state.history(),
-        )  # fmt: skip
+        with _own_code(self.config):
+            found = query(
+                self.strategy, self.workers.shards, self.pool, len(self.dataset.classes), self._next_budget(),
+                lambda purpose: seeds.rng(self.config.seed, round, purpose),
+                self.config.budget.n_subset, self.listener.advance, self.state.history(),
+            )  # fmt: skip
         self._seconds = {
             "read_seconds": found.read_seconds,
             "select_seconds": time.perf_counter() - begin - found.read_seconds,
@@ -164,6 +170,8 @@ class Experiment:
         }  # fmt: skip
         if found.notes:
             asked["notes"] = dict(found.notes)
+        if self.strategy and round:
+            asked["guarantee"] = self.strategy.guarantee
         lines = [asked]
         try:
             lines.append({"kind": "answered", "round": round, "answers": self.oracle.answer(found.indices)})
@@ -260,3 +268,22 @@ class Experiment:
 
 def _milliseconds(seconds: float) -> float:
     return round(seconds, 3)
+
+
+@contextmanager
+def _own_code(config: Config) -> Iterator[None]:
+    """An error in a strategy of the user's own is told as theirs, with the place in their file."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if config.strategy is None or ":" not in config.strategy.name:
+            raise
+        file = config.strategy.name.rpartition(":")[0]
+        places = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(file)]
+        where = f", line {places[-1].lineno}: {places[-1].line}" if places else ""
+        raise ConfigError(
+            f"strategy {config.strategy.name} failed with {type(error).__name__}: {error}{where}. "
+            "openal_ray.testing.check_strategy tries it on small pools."
+        ) from error

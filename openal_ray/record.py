@@ -3,9 +3,9 @@
 One JSON object a line. The first is
   begin      the data set's name, number of train images and classes, and the validation split
 then, in this order for each round,
-  asked      the query: indices, ids, scores, seconds; round 0 is the start set; and `skipped`, the images that were
-             found to be undecodable on the way and left the experiment: index to reason; `notes`, if the strategy
-             wants to remember something of each image
+  asked      the query: indices, ids, scores, seconds; round 0 is the start set, later ones have the strategy's
+             `guarantee`: exact, or what kind of approximation; `skipped`, the images that were found to be undecodable
+             on the way and left the experiment: index to reason; `notes`, what the strategy wants to remember of each
   answered   the oracle's answers to it, -1 for out-of-distribution (in one write with `asked` if they are at hand)
   evaluated  metrics on the test images and seconds, per-class table, training epochs
   finished   the last line of a run whose budget is spent

@@ -15,6 +15,7 @@ from openal_ray.models import clip
 from openal_ray.models.clip import NAME, Clip
 from openal_ray.pool import AllBut
 from openal_ray.runs import load_dataset, workers_for
+from openal_ray.selection.purity.clipn import CLIPN_SCALE, clipnal_margin, competition
 from openal_ray.shard import ReadOrder
 from openal_ray.signal_store import Reading
 from openal_ray.workers import Shards
@@ -45,7 +46,7 @@ def evaluate(configuration: Config, dataset: Dataset | None = None) -> dict[str,
     labels = data.test_labels[found.indices]
     measured = metrics.classification(found.signals[f"{NAME}.probs"], labels)
     rows = [{"class": name, **row} for name, row in zip(data.classes, measured.per_class_rows(), strict=True)]
-    facts = {"data": data.name, "model": str(recipe.source.checkpoint or f"{recipe.source.model}, {recipe.source.pretrained}")}
+    facts = {"data": data.name, "model": recipe.source.described}
     accepted = {"accepted": _accepted(found)} if recipe.source.says_no else {}
     return {**facts, "images": len(labels), **measured.scalars(), **accepted, "per_class": rows}
 
@@ -56,3 +57,9 @@ def _read(shards: Shards, count: int, needs: tuple[str, ...]) -> Reading:
     if not len(found.indices):
         raise DataError("no test image can be decoded, so nothing can be measured")
     return found
+
+
+def _accepted(found: Reading) -> dict[str, float]:
+    yes, no = found.signals[f"{NAME}.yes"], found.signals[f"{NAME}.no"]
+    by_rule = {"atd": clipnal_margin(yes, no, CLIPN_SCALE) > 0, "ctw": competition(yes, no) >= 0.5}
+    return {rule: float(known.mean()) for rule, known in by_rule.items()}

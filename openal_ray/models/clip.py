@@ -1,4 +1,4 @@
-"""CLIP and CLIPN as one frozen network: how near each image is to texts that name a class, and to texts that deny it."""
+"""CLIP and CLIPN as one frozen network: how near an image is to texts that name a class, and that deny it."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace

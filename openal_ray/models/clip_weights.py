@@ -48,6 +48,12 @@ class Source:
         return self.checkpoint is not None or self.negated
 
     @property
+    def described(self) -> str:
+        """In one line, for people."""
+        own = f"{self.model}, {self.pretrained}"
+        return f"{self.checkpoint} beside {own}" if self.checkpoint and not self._whole else str(self.checkpoint or own)
+
+    @property
     def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and std per channel that the image tower expects, of pixels in 0 … 1."""
         import open_clip

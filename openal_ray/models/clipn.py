@@ -113,5 +113,7 @@ def _block_sizes(state: State, transformer: str, file: Path) -> dict[str, int | 
 
 def _tensor(state: State, key: str, file: Path) -> torch.Tensor:
     if key not in state:
-        raise ConfigError(f"{KEY}: {file} is incomplete: it has no {key} (or, of the tower that says no, {key} with _no)")
+        raise ConfigError(
+            f"{KEY}: {file} is incomplete: it has no {key} (or, of the tower that says no, {key} with _no)"
+        )
     return state[key]

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from openal_ray.errors import ConfigError, unknown_name
+from openal_ray.strategies.alpha_mix import alpha_mix
 from openal_ray.strategies.density import cluster_margin, k_means, max_herding, prob_cover, typiclust
-from openal_ray.strategies.diversity import badge, k_center
+from openal_ray.strategies.diversity import badge, k_center, k_center_balanced
 from openal_ray.strategies.ensemble import ensemble_bald, ensemble_entropy, ensemble_variation_ratio, qbc
 from openal_ray.strategies.learned_loss import learning_loss
 from openal_ray.strategies.monte_carlo import (
@@ -113,6 +114,10 @@ ENTRIES = (
         ("KCenterGreedy", "CoreSet"),
     ),
     Entry(
+        k_center_balanced, "diversity", "Bengar et al. 2022 (arXiv 2110.04543)",
+        "as k_center, and O(N·C) time and memory in the shards; few exchanges", ("KCenterGreedyCB",),
+    ),
+    Entry(
         k_means, "diversity", "Lloyd 1982",
         "O(I·N·D·B) time for I <= 30 steps, O(N·D) memory in the shards, O(B·D) in the driver; I + 4 exchanges or so",
         ("KMeans", "KMeansSampling"),
@@ -134,6 +139,11 @@ ENTRIES = (
         cluster_margin, "hybrid", "Citovsky et al. 2021 (arXiv 2107.14263)",
         "as a score, then O(M²·D) time and O(M²) memory in the driver for M = 10·B candidates, at most 20,000",
         ("ClusterMargin",),
+    ),
+    Entry(
+        alpha_mix, "hybrid", "Parvaneh et al. 2022 (arXiv 2203.07034)",
+        "O(N·C·D) time for a linear head, up to C/cap head passes for others; then k-means of the candidates, which "
+        "stay in the shards", ("AlphaMixSampling", "ALFAMix", "AlphaMix"),
     ),
     Entry(
         badge, "hybrid", "Ash et al. 2020 (arXiv 1906.03671)",

@@ -1,4 +1,4 @@
-"""Where a strategy's features come from: the round's classifier, or a frozen encoder that has seen other images, CLIP among them."""
+"""Where a strategy's features come from: the round's classifier, or a frozen encoder that saw other images."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -17,9 +17,11 @@ from openal_ray.pool import AllBut, Listed, Members, Pool
 from openal_ray.record import PastQuery
 from openal_ray.selection.halves import Halves, Picks
 from openal_ray.selection.k_center import KCenterHalf, pick_k_center
+from openal_ray.selection.kmeans_parallel import KMeansParallelHalf, pick_kmeans_parallel
 from openal_ray.selection.kmeans_pp import KMeansPPHalf, pick_kmeans_pp
 from openal_ray.selection.stochastic import StochasticHalf, check_form, pick_stochastic
 from openal_ray.selection.top_k import TopKHalf, pick_top_k
+from openal_ray.selection.two_level import TwoLevelHalf, pick_two_level
 from openal_ray.shard import Part, ReadOrder, Rows
 from openal_ray.signal_store import Reading, Signals
 from openal_ray.training.job import Job
@@ -75,6 +77,17 @@ class View:
     def kmeans_pp(self, left: Score, right: Score, k: int, rng: np.random.Generator) -> Picks:
         """D² sampling among the outer products of two arrays [n, ·] made from the signals on the shard."""
         return pick_kmeans_pp(self.open(_kmeans_pp_half, left, right), k, rng)
+
+    def two_level(self, signal: str, k: int, parts: int) -> Picks:
+        """The same over `parts` parts of the pool, within four times the least radius; the log says how near."""
+        halves = self.open(_two_level_half, signal, parts)
+        cover = pick_two_level(halves, k, self.labelled.signals.get(signal))
+        log.info("covering radius %.6g; no choice of %d has one below %.6g", cover.radius, k, cover.least)
+        return cover.picks
+
+    def kmeans_parallel(self, left: Score, right: Score, k: int, rounds: int, rng: np.random.Generator) -> Picks:
+        """k-means|| among the same outer products as `kmeans_pp`."""
+        return pick_kmeans_parallel(self.open(_kmeans_parallel_half, left, right), k, rounds, rng)
 
     def draw(self, k: int, rng: np.random.Generator) -> Picks:
         """k candidates, uniform without replacement; no signal is needed."""
@@ -174,7 +187,7 @@ class Strategy:
     needs_start     False if it can choose the very first labels
     prepare         the helpers that it needs beside the classifier; they are trained at the same time as that
     classifier      replaced by a strategy that changes how the classifier trains
-    guarantee       what is known of the picks, where they are not exactly those of the rule
+    guarantee       what its picks are: "exact" as its description says, or by how much an approximation may miss that
     """
 
     needs: tuple[str, ...] = ()
@@ -317,3 +330,11 @@ def _k_center_half(part: Part, signal: str) -> KCenterHalf:
 
 def _kmeans_pp_half(part: Part, left: Score, right: Score) -> KMeansPPHalf:
     return KMeansPPHalf(left(part.signals), right(part.signals), part.indices, part.device)
+
+
+def _two_level_half(part: Part, signal: str, parts: int) -> TwoLevelHalf:
+    return TwoLevelHalf(part.signals[signal], part.indices, parts, part.device)
+
+
+def _kmeans_parallel_half(part: Part, left: Score, right: Score) -> KMeansParallelHalf:
+    return KMeansParallelHalf(left(part.signals), right(part.signals), part.indices)
