@@ -1,5 +1,6 @@
 """Sentences on classes, from class names and templates: what CLIP's text towers are given."""
 
+import logging
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -8,6 +9,7 @@ import yaml
 
 from openal_ray.errors import ConfigError, unknown_name
 
+log = logging.getLogger(__name__)
 PLACE = "{}"  # of the class in a template
 
 
@@ -37,13 +39,16 @@ def templates(file: Path | None, kind: str = "templates") -> tuple[str, ...]:
 def words(classes: Sequence[str], file: Path | None) -> tuple[str, ...]:
     """What each class is called in a sentence: its name with spaces for underscores, or what the file says.
 
-    file    YAML, from class names to words: aquarium_fish: fish in an aquarium
-    raises  ConfigError  for a file that is not that, or names another class
+    file    YAML, from class names to words: aquarium_fish: fish in an aquarium. It may name more classes than there
+            are, such as those that an open-set experiment does not know
+    raises  ConfigError  for a file that is not that, or names no class
     """
     given = _mapping(file) if file else {}
-    for name in given:
-        if name not in classes:
-            raise ConfigError(f"clip.class_names: {file}: {unknown_name('class', name, classes)}")
+    strangers = [name for name in given if name not in classes]
+    if strangers and len(strangers) == len(given):
+        raise ConfigError(f"clip.class_names: {file}: {unknown_name('class', strangers[0], classes)}")
+    if strangers:
+        log.info("clip.class_names: %d names are of no class here, such as %s", len(strangers), strangers[0])
     return tuple(given.get(name, name.replace("_", " ")) for name in classes)
 
 

@@ -1,4 +1,4 @@
-"""CLIPN's checkpoints: both towers say what the published formula says; what is no such file is refused by its fault."""
+"""CLIPN's checkpoints: both towers say what the published formula says; another file is refused by its fault."""
 
 from pathlib import Path
 from typing import Any
@@ -62,8 +62,10 @@ def test_sizes_come_from_the_shapes(state: dict[str, torch.Tensor], tmp_path: Pa
 
 def test_the_published_sizes_are_those_of_vit_b_16() -> None:
     """Shapes alone, from the table of the published format."""
-    shapes = {"visual.conv1.weight": (768, 3, 16, 16), "visual.positional_embedding": (197, 768),
-              "token_embedding.weight": (49408, 512), "positional_embedding": (77, 512), "text_projection": (512, 512)}  # fmt: skip
+    shapes = {
+        "visual.conv1.weight": (768, 3, 16, 16), "visual.positional_embedding": (197, 768),
+        "token_embedding.weight": (49408, 512), "positional_embedding": (77, 512), "text_projection": (512, 512),
+    }  # fmt: skip
     for number in range(12):
         shapes[f"visual.transformer.resblocks.{number}.mlp.c_fc.weight"] = (3072, 768)
         shapes[f"transformer.resblocks.{number}.mlp.c_fc.weight"] = (2048, 512)
