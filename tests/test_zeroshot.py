@@ -21,13 +21,14 @@ from openal_ray.strategies.strategy import POOL, Strategy, View
 from tests.experiments import experiment, small
 from tests.models import clips
 
+SEED = 2  # of the weights of both text towers, which then differ by the prompts: some images are accepted, some not
 FORMS = ["a photo of a {}.", "the number {}"]
 
 
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("clip")
-    clips.save(folder / "clipn.pt", clips.clipn_state(clips.clip(1), clips.clip(2), clips.prompts()))
+    clips.save(folder / "clipn.pt", clips.clipn_state(clips.clip(SEED), clips.clip(SEED), clips.prompts()))
     (folder / "forms.txt").write_text("\n".join(FORMS))
     (folder / "names.yaml").write_text("7: seven\n")
     files = {"checkpoint": "clipn.pt", "templates": "forms.txt", "class_names": "names.yaml", "cache": "texts"}
@@ -44,11 +45,11 @@ def direct(config: Config) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     pixels = torch.from_numpy(data.test.load(np.arange(len(data.test)))).permute(0, 3, 1, 2).float()
     large = functional.interpolate(pixels, (32, 32), mode="bicubic", antialias=True).clamp(0, 255) / 255
     mean, std = (torch.tensor(each).reshape(1, 3, 1, 1) for each in (clip_mean(), clip_std()))
-    images = clips.clip(1).encode_image((large.expand(-1, 3, -1, -1) - mean) / std).double()
+    images = clips.clip(SEED).encode_image((large.expand(-1, 3, -1, -1) - mean) / std).double()
     words = ["seven" if number == 7 else str(number) for number in range(10)]
     tokens = [open_clip.tokenize([form.replace("{}", word) for form in FORMS]) for word in words]
-    yes = torch.stack([mean_of(clips.clip(1).encode_text(each)) for each in tokens])
-    no = torch.stack([mean_of(clips.said_no(clips.clip(2), clips.prompts(), each)) for each in tokens])
+    yes = torch.stack([mean_of(clips.clip(SEED).encode_text(each)) for each in tokens])
+    no = torch.stack([mean_of(clips.said_no(clips.clip(SEED), clips.prompts(), each)) for each in tokens])
     images = functional.normalize(images, dim=1)
     return (images @ yes.T).numpy(), (images @ no.T).numpy(), data.test_labels
 
@@ -81,12 +82,12 @@ def test_the_numbers_are_those_of_a_direct_computation(keys: dict[str, str], sha
     known = (said_yes * softmax).max(axis=1) > 1 - (said_yes * softmax).sum(axis=1)
     winner = said_yes[np.arange(len(yes)), yes.argmax(axis=1)] >= 0.5
     assert found["accepted"] == pytest.approx({"atd": known.mean(), "ctw": winner.mean()}, abs=3 / len(labels))
-    assert 0 < winner.mean() < 1 and 0.02 < right.mean() < 0.5  # so that the comparison says something
+    assert 0 < winner.mean() < 1 and len(set(yes.argmax(axis=1))) > 1  # so that the comparison says something
 
 
 def test_clip_alone_accepts_nothing_and_rejects_nothing(keys: dict[str, str], tmp_path: Path) -> None:
     clips.register(tmp_path)
-    torch.save(clips.clip(1).state_dict(), tmp_path / "clip.pt")
+    torch.save(clips.clip(SEED).state_dict(), tmp_path / "clip.pt")
     own = {**keys, "model": clips.NAME, "pretrained": str(tmp_path / "clip.pt"), "checkpoint": None}
     found = zeroshot.evaluate(configuration(own))
     assert "accepted" not in found and found["model"] == f"{clips.NAME}, {tmp_path / 'clip.pt'}"
