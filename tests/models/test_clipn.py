@@ -79,6 +79,16 @@ def test_the_published_sizes_are_those_of_vit_b_16() -> None:
     assert ours["vision_cfg"]["head_width"] == 64
 
 
+def test_our_towers_of_the_published_sizes_have_the_published_numbers() -> None:
+    """452 tensors and 213,679,617 parameters, of which 63,428,096 are in each text tower and 630,784 in the prompts."""
+    with torch.device("meta"):
+        whole = open_clip.CustomTextCLIP(**open_clip.get_model_config("ViT-B-16")).state_dict()
+    text = [tensor for key, tensor in whole.items() if key.startswith("text.")]
+    assert sum(tensor.numel() for tensor in text) == 63_428_096
+    assert len(whole) + len(text) + 1 == 452
+    assert sum(tensor.numel() for tensor in [*whole.values(), *text]) + 16 * 77 * 512 == 213_679_617
+
+
 def test_the_no_tower_alone_stands_beside_other_weights(pair: tuple[Any, Any], tmp_path: Path) -> None:
     clips.register(tmp_path)
     yes, no = pair
