@@ -41,7 +41,8 @@ def check(config: Config, dataset: Dataset, begun: bool = False) -> Strategy | N
         log.warning("budget.n_end=%d is more than the %d images there are: the run ends when all of them are labelled",
                     config.budget.n_end, len(dataset.train))  # fmt: skip
     if not begun:
-        start_set.check(config.budget, len(dataset.classes), dataset.labels)
+        noise_ratio = config.open_set.noise_ratio if config.open_set else None
+        start_set.check(config.budget, len(dataset.classes), dataset.labels, noise_ratio or 0.0)
     if config.budget.start == "none" and strategy.needs_start:
         raise ConfigError(
             f"budget.start=none: {config.strategy.name} needs a start set to train on; "

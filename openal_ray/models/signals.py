@@ -21,6 +21,7 @@ OWN = {
     "predicted_loss": "[n] the loss that a network of learning_loss expects of itself",
     "yes": "[n, C] cosines of CLIP's image with the texts that name each class",
     "no": "[n, C] cosines of CLIP's image with the texts that deny each class",
+    "binary_logits": "[n, 2, C] no and yes of a binary classifier for each class, of a detector of eoal",
 }
 NAMES = SIGNALS | OWN | monte_carlo.SIGNALS
 CLASSIFIER = ""  # the network whose signals have no prefix; those of a helper are called helper.signal
@@ -73,6 +74,8 @@ def _read_plain(network: nn.Module, images: torch.Tensor, names: Sequence[str]) 
             signals["maps"] = backbone.forward_features(images)
         if "features" in names:
             signals["features"] = backbone.forward_head(signals["maps"], pre_logits=True)
+        if "binary_logits" in names:
+            signals["binary_logits"] = network.forward_binary(signals["maps"])  # type: ignore[operator]
         if {"logits", "probs"} & set(names):
             signals["logits"] = backbone.forward_head(signals["maps"])
         for answer in sorted({"yes", "no"} & set(names)):
