@@ -33,6 +33,10 @@ def _with_absolute_path(name: str) -> str:
     return f"{absolute(path)}:{function}" if colon and path.endswith(".py") else name
 
 
+def _absolute_if_file(name: str) -> str:
+    return absolute(name) if Path(name).expanduser().is_file() else name
+
+
 Name = Annotated[str, AfterValidator(_with_absolute_path)]
 LocalPath = Annotated[Path, AfterValidator(lambda path: Path(absolute(str(path))))]
 
@@ -179,6 +183,27 @@ class Read(Section):
     fold_batchnorm: bool = Field(True, description="merge BatchNorm into the convolutions before it")
 
 
+class Clip(Section):
+    """CLIP and CLIPN: what the images' likeness to texts on the classes is read from."""
+
+    model: str = Field("ViT-B-16", description="a model of open_clip")
+    pretrained: Annotated[str, AfterValidator(_absolute_if_file)] = Field(
+        "laion2b_s34b_b88k", description="its weights: a tag of open_clip, fetched once, or a file of them"
+    )
+    checkpoint: LocalPath | None = Field(
+        None, description="a checkpoint of CLIPN, for the texts that say no; one with all towers replaces the model too"
+    )
+    negated: bool = Field(
+        False, description="say no by negated sentences: for CLIPN's hand-crafted kind; experimental without checkpoint"
+    )
+    templates: LocalPath | None = Field(None, description="a file of sentences, one a line, with {} for the class")
+    negated_templates: LocalPath | None = Field(None, description="likewise, of sentences that say no")
+    class_names: LocalPath | None = Field(None, description="a YAML file from class names to the words for them")
+    cache: LocalPath = Field(
+        Path("~/.cache/openal_ray/clip"), validate_default=True, description="where embedded texts are kept"
+    )
+
+
 class Cluster(Section):
     """Where the work runs."""
 
@@ -210,6 +235,7 @@ class Config(Section):
     budget: Budget = Budget()
     train: Train = Train()
     read: Read = Read()
+    clip: Clip = Clip()
     shards: int = Field(2, ge=1, description="actors that share the pool")
     cluster: Cluster = Cluster()
     tracking: Tracking = Tracking()

@@ -238,7 +238,7 @@ class Experiment:
         helpers = self.strategy.prepare(
             Round(
                 round, self.pool, len(data.classes), self._classifier(), config.train, data.mean, data.std, config.seed,
-                self._validation(),
+                self._validation(), data.classes, config.clip,
             )
         )  # fmt: skip
         return helpers

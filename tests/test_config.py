@@ -44,8 +44,8 @@ def test_a_configuration_cannot_be_changed() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"trian": {}}, "trian: unknown key 'trian'. Did you mean 'train'? Valid: budget, checkpoints, cluster, data, "
-                        "model, open_set, out, read, seed, shards, strategy, tracking, train."),
+        ({"trian": {}}, "trian: unknown key 'trian'. Did you mean 'train'? Valid: budget, checkpoints, clip, cluster, "
+                        "data, model, open_set, out, read, seed, shards, strategy, tracking, train."),
         ({"train": {"scheduler": {"name": "step", "nmae": 1}}},
          "train.scheduler.nmae: unknown key 'nmae'. Did you mean 'name'? Valid: name, params."),
         ({"tracking": {"wandbb": 1}},

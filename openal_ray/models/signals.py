@@ -19,6 +19,8 @@ SIGNALS = {
 }
 OWN = {
     "predicted_loss": "[n] the loss that a network of learning_loss expects of itself",
+    "yes": "[n, C] cosines of CLIP's image with the texts that name each class",
+    "no": "[n, C] cosines of CLIP's image with the texts that deny each class",
     "binary_logits": "[n, 2, C] no and yes of a binary classifier for each class, of a detector of eoal",
 }
 NAMES = SIGNALS | OWN | monte_carlo.SIGNALS
@@ -76,6 +78,8 @@ def _read_plain(network: nn.Module, images: torch.Tensor, names: Sequence[str]) 
             signals["binary_logits"] = network.forward_binary(signals["maps"])  # type: ignore[operator]
         if {"logits", "probs"} & set(names):
             signals["logits"] = backbone.forward_head(signals["maps"])
+        for answer in sorted({"yes", "no"} & set(names)):
+            signals[answer] = _texts(network)(signals["maps"], answer)
     signals = {name: signal.float() for name, signal in signals.items()}
     if "probs" in names:
         signals["probs"] = signals["logits"].softmax(1)
@@ -88,6 +92,12 @@ def _loss_head(network: Any) -> Any:
             f"{type(network).__name__} predicts no loss of its own: train the network that learning_loss makes"
         )
     return network.forward_loss
+
+
+def _texts(network: Any) -> Any:
+    if not hasattr(network, "forward_cosines"):
+        raise ConfigError(f"{type(network).__name__} knows no texts: yes and no are signals of clip, as in clip.yes")
+    return network.forward_cosines
 
 
 def _backbone(network: nn.Module, stages: bool) -> Any:

@@ -153,6 +153,8 @@ class Round:
 
     classifier  how the classifier is built, before any strategy changed it
     validation  indices and classes of the validation split; may be empty
+    classes     class names; empty where nobody knows them
+    clip        how CLIP is to be had, for strategies that need it
     """
 
     number: int
@@ -164,6 +166,8 @@ class Round:
     std: tuple[float, ...]
     seed: int
     validation: tuple[np.ndarray, np.ndarray]
+    classes: tuple[str, ...] = ()
+    clip: config.Clip = field(default_factory=config.Clip)
 
     def job(self, name: str, learner: Learner, indices: np.ndarray, targets: np.ndarray, **plan: Any) -> Job:
         """The training of a helper, with the classifier's plan but for the keys given.
