@@ -4,7 +4,8 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def run(configuration: Path, overrides: Sequence[str], as_json: bool, verbose: b
     for line in lines:
         err.print(line, highlight=False, markup=False)
     configurations = runs.expand(values)
-    with ProgressLine(err, len(configurations)) as progress:
+    with ProgressLine(err, len(configurations)) as progress, _waiting_as_json(as_json, configurations):
         finished = runs.run_all(configurations, listener=progress)
     _show([each.folder for each in finished], runs.common_folder(configurations), as_json)
 
@@ -84,7 +85,7 @@ def resume(folder: Path, overrides: Sequence[str], as_json: bool, verbose: bool)
 
     _logs(verbose)
     folders = runs_in(folder)
-    with ProgressLine(err, len(folders)) as progress:
+    with ProgressLine(err, len(folders)) as progress, _waiting_as_json(as_json, folders):
         finished = runs.resume_all(folders, overrides, listener=progress)
     _show([each.folder for each in finished], folder, as_json)
 
@@ -122,6 +123,33 @@ def pretrain_command(configuration: Path, overrides: Sequence[str], as_json: boo
         return
     out.print(f"encoder  {found.folder / 'encoder.pt'}", highlight=False, soft_wrap=True)
     _print_facts(found.facts)
+
+
+@cli.command()
+@click.argument("configuration", type=click.Path(path_type=Path))
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@json_option
+@verbose_option
+def zeroshot(configuration: Path, overrides: Sequence[str], as_json: bool, verbose: bool) -> None:
+    """Measure CLIP or CLIPN on the test images, before any label is bought.
+
+    The keys under clip say which: clip.model=ViT-B-32 clip.pretrained=laion2b_s34b_b79k, or clip.checkpoint=FILE of
+    CLIPN. clip.templates=FILE and clip.class_names=FILE change what it is told of the classes.
+    """
+    from openal_ray import config, zeroshot
+    from openal_ray.openal.keys import translate
+
+    _logs(verbose)
+    values, lines = translate(config.override(config.read_file(configuration), overrides))
+    for line in lines:
+        err.print(line, highlight=False, markup=False)
+    found = zeroshot.evaluate(config.parse({**values, "strategy": None, "seed": 0}))
+    if as_json:
+        _print_json(found)
+        return
+    _print_facts({name: _rounded(value) for name, value in found.items() if name != "per_class"})
+    rows = [{name: _rounded(value) for name, value in row.items()} for row in found["per_class"]]
+    _print_table(rows, ("class", "support", "recall", "precision", "f1"))
 
 
 @cli.command()
@@ -243,6 +271,20 @@ def _show(folders: Sequence[Path], target: Path, as_json: bool) -> None:
     out.print(f"report  {page}\nfigure  {page.parent / 'curves.png'}", highlight=False, soft_wrap=True)
 
 
+@contextmanager
+def _waiting_as_json(as_json: bool, runs: Sequence[Any]) -> Iterator[None]:
+    """Where people have to label first, says with --json how far the runs are, as `status` does."""
+    from openal_ray import run_folder
+
+    try:
+        yield
+    except AnswersPending:
+        if as_json:
+            paths = [run if isinstance(run, Path) else run.folder.expanduser() for run in runs]
+            _print_json([run_folder.status(path) for path in paths if (path / "config.yaml").is_file()])
+        raise
+
+
 def _print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
@@ -264,6 +306,12 @@ def _text(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key}={default}" for key, default in value.items()) or "none"
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _rounded(inner) for name, inner in value.items()}
+    return f"{value:.4f}" if isinstance(value, float) else value
 
 
 def _logs(verbose: bool) -> None:

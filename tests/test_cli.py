@@ -74,7 +74,8 @@ def test_strategies_as_json_have_the_promised_fields() -> None:
 
 
 def test_one_strategy_is_found_by_its_alias() -> None:
-    assert "Sener & Savarese" in invoke("strategies", "KCenterGreedy").output
+    printed = invoke("strategies", "KCenterGreedy").output
+    assert "Sener & Savarese" in printed and "guarantee: exact" in printed
 
 
 def test_datasets_as_json() -> None:
@@ -180,8 +181,10 @@ def test_people_are_waited_for_with_exit_code_3(
         "budget.start=given",
         "budget.n_query=10",
     ]
-    assert exit_of("run", str(config_file), f"out={out}", *own) == 3
-    assert f"openal-ray resume {out}" in capsys.readouterr().err
+    assert exit_of("run", str(config_file), f"out={out}", "--json", *own) == 3
+    told = capsys.readouterr()
+    assert f"openal-ray resume {out}" in told.err
+    assert json.loads(told.out)[0]["state"] == "waiting for labels"
     with (out / "selections.csv").open() as file:
         asked = [row["id"] for row in csv.DictReader(file) if row["round"] == "1"]
     assert len(asked) == 10 and all(30 <= int(name[1:]) < 60 for name in asked)

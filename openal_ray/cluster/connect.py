@@ -37,6 +37,11 @@ def resources() -> dict[str, float]:
     return {name: ray.cluster_resources().get(name, 0.0) for name in ("CPU", "GPU")}
 
 
+def memory() -> float:
+    """Bytes that Ray's workers may use in the connected cluster."""
+    return float(ray.cluster_resources().get("memory", 0.0))
+
+
 def free_resources() -> dict[str, float]:
     """CPUs and GPUs that nobody holds at present."""
     return {name: ray.available_resources().get(name, 0.0) for name in ("CPU", "GPU")}

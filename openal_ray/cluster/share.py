@@ -7,11 +7,12 @@ from math import ceil
 
 from ray.autoscaler.sdk import request_resources
 
-from openal_ray.cluster.connect import cluster_address, resources
+from openal_ray.cluster.connect import cluster_address, memory, resources
 from openal_ray.config import Config
 from openal_ray.errors import ResourceError
 
 log = logging.getLogger(__name__)
+SHARD_BYTES = 400 * 2**20  # of a shard that has loaded PyTorch and a small network
 Amounts = dict[str, float]
 """CPUs and GPUs, by Ray's names for them."""
 
@@ -37,6 +38,7 @@ def share(configuration: Config) -> Share:
 
     raises  ResourceError  with the sums if it is too small
     """
+    _check_memory(configuration.shards)
     trainers, shards = _wanted(configuration)
     together = {name: trainers[name] + shards[name] for name in trainers}
     in_turns = {name: max(trainers[name], shards[name]) for name in trainers}
@@ -51,6 +53,16 @@ def share(configuration: Config) -> Share:
         log.warning("the cluster's GPUs stay idle: set train.gpus_per_worker and cluster.gpus_per_shard to use them")
     reserved = configuration.cluster.cpus_per_shard
     return Share(part if reserved is None else reserved, take_turns=not side_by_side)
+
+
+def _check_memory(shards: int) -> None:
+    """Raises ResourceError for so many shards that their processes alone fill the memory."""
+    there = memory()
+    if there and shards * SHARD_BYTES > there:
+        raise ResourceError(
+            f"shards={shards}: each is a process of about {SHARD_BYTES / 2**20:g} MB without images, and the "
+            f"cluster has {there / 2**30:.1f} GiB for all of them: at most {int(there // SHARD_BYTES)} fit"
+        )
 
 
 def _wanted(configuration: Config) -> tuple[Amounts, Amounts]:

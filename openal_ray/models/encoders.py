@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from openal_ray.config import is_path
 from openal_ray.errors import ConfigError
@@ -14,8 +13,7 @@ from openal_ray.models import backbones, encoder_file
 from openal_ray.models.checkpoints import PACKAGED
 from openal_ray.models.contrastive import CSI, SimCLR
 from openal_ray.models.learners import Fitted
-from openal_ray.models.pixels import Normalise
-from openal_ray.models.views import luminance
+from openal_ray.models.pixels import Refit
 
 PUBLISHED = "pretrained"  # timm's own weights, fetched once
 
@@ -46,8 +44,7 @@ class Encoder:
             self.name, published.num_classes, (size, size, 3),
             pretrained=self.weights == PUBLISHED, checkpoint=None if self.weights == PUBLISHED else Path(self.weights),
         )  # fmt: skip
-        incoming = Adapted((size, size, 3), (self.mean, self.std), (published.mean, published.std))
-        return FrozenEncoder(network, incoming)
+        return FrozenEncoder(network, Refit((size, size), (self.mean, self.std), (published.mean, published.std)))
 
     def loss(self, network: nn.Module, images: torch.Tensor, targets: torch.Tensor, progress: float) -> Any:
         raise NotImplementedError("a frozen encoder is not trained")
@@ -57,41 +54,20 @@ class Encoder:
 
 
 class FrozenEncoder(nn.Module):
-    """`network` behind what makes the images that come those that it was trained on."""
+    """`network` behind a change of size, channels and normalisation."""
 
-    def __init__(self, network: Any, incoming: nn.Module) -> None:
+    def __init__(self, network: Any, refit: Refit) -> None:
         super().__init__()
-        self.network, self.incoming = network, incoming
+        self.network, self.refit = network, refit
 
     def forward_features(self, images: torch.Tensor) -> Any:
-        return self.network.forward_features(self.incoming(images))
+        return self.network.forward_features(self.refit(images))
 
     def forward_head(self, maps: torch.Tensor, pre_logits: bool = False) -> Any:
         return self.network.forward_head(maps, pre_logits=pre_logits)
 
     def forward(self, images: torch.Tensor) -> Any:
         return self.forward_head(self.forward_features(images))
-
-
-class Adapted(nn.Module):
-    """A change of size, channels and normalisation.
-
-    shape          height, width and channels that are wanted
-    given, wanted  mean and std per channel of what comes and of what is wanted, of pixels in 0 … 1
-    """
-
-    def __init__(self, shape: tuple[int, int, int], given: Any, wanted: Any) -> None:
-        super().__init__()
-        self.size, self.channels = shape[:2], shape[2]
-        self.given, self.wanted = Normalise(*given), Normalise(*wanted)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        pixels = images / self.given.scale + self.given.shift
-        pixels = luminance(pixels) if self.channels == 1 else pixels.expand(-1, self.channels, -1, -1)
-        if pixels.shape[2:] != self.size:
-            pixels = functional.interpolate(pixels, self.size, mode="bicubic", antialias=True)
-        normalised: torch.Tensor = self.wanted(pixels.clamp(0, 255))
-        return normalised
 
 
 @dataclass(frozen=True)
@@ -110,10 +86,12 @@ class SavedEncoder:
 
     def build(self, shape: tuple[int, int, int]) -> nn.Module:
         network = self.learner.build(self.shape)
-        given, wanted = (self.mean, self.std), (self.learner.mean, self.learner.std)
-        if (shape, given) != (self.shape, wanted):
-            network.incoming = Adapted(self.shape, given, wanted)
+        network.incoming = self.refit()
         return network
+
+    def refit(self) -> Refit:
+        """From the images that come to those that it was trained on."""
+        return Refit(self.shape[:2], (self.mean, self.std), (self.learner.mean, self.learner.std))
 
     def loss(self, network: nn.Module, images: torch.Tensor, targets: torch.Tensor, progress: float) -> Any:
         raise NotImplementedError("a frozen encoder is not trained")
@@ -142,4 +120,6 @@ def fitted(name: str, weights: str, mean: tuple[float, ...], std: tuple[float, .
     if not is_path(name):
         return Fitted(Encoder(name, weights, mean, std))
     saved = encoder_file.read(name)
-    return Fitted(SavedEncoder(saved.learner, saved.shape, mean, std), saved.weights)
+    encoder = SavedEncoder(saved.learner, saved.shape, mean, std)
+    incoming = {f"incoming.{key}": tensor for key, tensor in encoder.refit().state_dict().items()}
+    return Fitted(encoder, {**saved.weights, **incoming})

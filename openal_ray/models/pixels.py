@@ -5,8 +5,10 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from openal_ray.errors import ConfigError, unknown_name
+from openal_ray.models.views import luminance
 
 Augmentation = Callable[[torch.Tensor], torch.Tensor]
 
@@ -19,11 +21,40 @@ class Normalise(nn.Module):
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
-        self.register_buffer("shift", torch.tensor(mean).reshape(1, -1, 1, 1) * 255, persistent=False)
-        self.register_buffer("scale", 1 / (torch.tensor(std).reshape(1, -1, 1, 1) * 255), persistent=False)
+        self.register_buffer("shift", torch.tensor(mean).reshape(1, -1, 1, 1) * 255)
+        self.register_buffer("scale", 1 / (torch.tensor(std).reshape(1, -1, 1, 1) * 255))
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         return (pixels.float() - self.shift) * self.scale
+
+
+class Refit(nn.Module):
+    """From a data set's normalised pictures to those that a network was trained on: size, channels, normalisation.
+
+    size           height and width; the picture is made to cover it, and its centre is kept
+    given, wanted  mean and std per channel of what comes and of what the network expects, of pixels in 0 … 1
+    """
+
+    def __init__(
+        self,
+        size: tuple[int, int],
+        given: tuple[Sequence[float], Sequence[float]],
+        wanted: tuple[Sequence[float], Sequence[float]],
+    ) -> None:
+        super().__init__()
+        self.size, self.given, self.wanted = size, Normalise(*given), Normalise(*wanted)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        pixels = images / self.given.scale + self.given.shift
+        channels = self.wanted.shift.shape[1]
+        pixels = luminance(pixels) if channels == 1 else pixels.expand(-1, channels, -1, -1)
+        (height, width), (rows, columns) = pixels.shape[2:], self.size
+        too_wide = width * rows >= columns * height
+        sides = (rows, round(width * rows / height)) if too_wide else (round(height * columns / width), columns)
+        pixels = functional.interpolate(pixels, sides, mode="bicubic", antialias=True)
+        top, left = (sides[0] - rows) // 2, (sides[1] - columns) // 2
+        fitting: torch.Tensor = self.wanted(pixels[:, :, top : top + rows, left : left + columns].clamp(0, 255))
+        return fitting
 
 
 def augmentation(names: Sequence[str | Mapping[str, Mapping[str, Any]]], shape: tuple[int, int, int]) -> Augmentation:

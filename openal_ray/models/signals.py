@@ -20,6 +20,9 @@ SIGNALS = {
 OWN = {
     "predicted_loss": "[n] the loss that a network of learning_loss expects of itself",
     "projection": "[n, D] of norm 1: what an encoder of SimCLR or CSI compares images by",
+    "yes": "[n, C] cosines of CLIP's image with the texts that name each class",
+    "no": "[n, C] cosines of CLIP's image with the texts that deny each class",
+    "binary_logits": "[n, 2, C] no and yes of a binary classifier for each class, of a detector of eoal",
 }
 NAMES = SIGNALS | OWN | monte_carlo.SIGNALS
 CLASSIFIER = ""  # the network whose signals have no prefix; those of a helper are called helper.signal
@@ -74,8 +77,12 @@ def _read_plain(network: nn.Module, images: torch.Tensor, names: Sequence[str]) 
             signals["features"] = backbone.forward_head(signals["maps"], pre_logits=True)
         if "projection" in names:
             signals["projection"] = _projection_head(network)(signals["features"])
+        if "binary_logits" in names:
+            signals["binary_logits"] = network.forward_binary(signals["maps"])  # type: ignore[operator]
         if {"logits", "probs"} & set(names):
             signals["logits"] = backbone.forward_head(signals["maps"])
+        for answer in sorted({"yes", "no"} & set(names)):
+            signals[answer] = _texts(network)(signals["maps"], answer)
     signals = {name: signal.float() for name, signal in signals.items()}
     if "probs" in names:
         signals["probs"] = signals["logits"].softmax(1)
@@ -96,6 +103,12 @@ def _projection_head(network: Any) -> Any:
             f"{type(network).__name__} has no projection: take an encoder that `openal-ray pretrain` has trained"
         )
     return network.forward_projection
+
+
+def _texts(network: Any) -> Any:
+    if not hasattr(network, "forward_cosines"):
+        raise ConfigError(f"{type(network).__name__} knows no texts: yes and no are signals of clip, as in clip.yes")
+    return network.forward_cosines
 
 
 def _backbone(network: nn.Module, stages: bool) -> Any:

@@ -17,6 +17,7 @@ def configured(*overrides: str) -> Config:
 def two_cpus_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(module, "resources", lambda: {"CPU": 2.0, "GPU": 1.0})
+    monkeypatch.setattr(module, "memory", lambda: 16 * 2.0**30)
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,8 @@ def test_what_fits(overrides: list[str], expected: Share) -> None:
         (["train.workers=3"], r"CPUs: training needs 3 \(train.workers=3\), the shards reserve 0 .* the cluster has 2"),
         (["cluster.cpus_per_shard=1", "train.mode=session"], r"training needs 1 .*reserve 2 \(shards=2\).* has 2"),
         (["train.gpus_per_worker=2"], r"GPUs: training needs 2 .* the cluster has 1"),
+        (["shards=64"], r"shards=64: each is a process of about 400 MB .* 16.0 GiB for all of them: at most 40 fit"),
+        (["train.workers=2", "train.at_once=2"], r"training needs 4 \(train.workers=2, train.at_once=2\)"),
         (["cluster.gpus_per_shard=1"], r"GPUs: training needs 0 .*reserve 2 \(shards=2\), the cluster has 1"),
     ],
 )

@@ -8,7 +8,7 @@ import torch
 
 from openal_ray import seeds
 from openal_ray.errors import ConfigError
-from openal_ray.models import backbones, signals
+from openal_ray.models import backbones, monte_carlo, signals
 from openal_ray.models.monte_carlo import SIGNALS, Sampling, _FixedDropout
 
 T = 7
@@ -132,3 +132,68 @@ def test_whole_maps_are_dropped_by_dropout2d() -> None:
     per_map = values.flatten(2)
     assert ((per_map == 0).all(2) | (per_map == 2).all(2)).all() and len(per_map.unique()) == 2
     torch.testing.assert_close(values[0], values[1])
+
+
+@pytest.mark.parametrize("name", ["small_cnn", "resnet18", "efficientnet_lite0"])
+def test_a_head_that_ends_in_the_last_layer_runs_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And gives what the whole network gives when it is run for every pass."""
+    network, images = made(name)
+    with torch.inference_mode():
+        whole = []
+        for number in range(T):
+            with _FixedDropout(3, number):
+                whole.append(network(images).softmax(1))
+    calls, real = [], network.forward_head
+    monkeypatch.setattr(network, "forward_head", lambda maps: calls.append(1) or real(maps))
+    for numbers in (2**17, 2 * 5 * 12):  # all passes in one product, or two at a time
+        monkeypatch.setattr(monte_carlo, "_NUMBERS", numbers)
+        found = read(network, images, "mc_probs", "mc_std")
+        np.testing.assert_allclose(found["mc_probs"], torch.stack(whole, dim=1).numpy(), atol=1e-6)
+        np.testing.assert_allclose(found["mc_std"], found["mc_probs"].astype(float).std(axis=1), rtol=1e-4, atol=1e-9)
+    assert len(calls) == 2
+
+
+class Twice(torch.nn.Module):
+    """Its one dropout is followed by the last layer, whose output something else still changes."""
+
+    def __init__(self, before: bool) -> None:
+        super().__init__()
+        self.before, self.layer = before, torch.nn.Linear(6, 3)
+
+    def forward_features(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.dropout(images, 0.5) if self.before else images
+
+    def forward_head(self, maps: torch.Tensor) -> torch.Tensor:
+        if self.before:
+            return self.layer(maps)
+        return self.layer(torch.nn.functional.dropout(maps, 0.5)) + maps[:, :3]
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_other_heads_run_for_every_pass(before: bool) -> None:
+    torch.manual_seed(0)
+    network, values = Twice(before).eval(), torch.randn(4, 6)
+    found = read(network, values, "mc_probs")["mc_probs"]
+    assert found.shape == (4, T, 3)
+    for number in range(T):
+        generator = torch.Generator().manual_seed(seeds.derive(3, number, "dropout 0"))
+        dropped = values * (torch.rand((1, 6), generator=generator) >= 0.5) * 2
+        with torch.inference_mode():
+            expected = network.layer(dropped) + (0 if before else values[:, :3])
+        np.testing.assert_allclose(found[:, number], expected.softmax(1).numpy(), atol=1e-6)
+
+
+def test_tiny_deviations_keep_their_digits() -> None:
+    network, images = made("small_cnn")
+    network.fc.weight.data *= 1e-4
+    found = read(network, images, "mc_std", "mc_probs")
+    expected = found["mc_probs"].astype(np.float64).std(axis=1)
+    assert expected.max() < 1e-4
+    np.testing.assert_allclose(found["mc_std"], expected, rtol=1e-3, atol=1e-9)
+
+
+def test_masks_outlive_a_reading_and_serve_where_gradients_are_made() -> None:
+    network, images = made("small_cnn")
+    read(network, images, "mc_mean", seed=11)
+    mean = signals.read(network, images, ("mc_mean",), Sampling(T, 11))["mc_mean"]
+    mean.sum().backward()

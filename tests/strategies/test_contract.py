@@ -22,9 +22,10 @@ DRAWS = {
     "prob_cover",
     "cluster_margin",
     "batch_bald",
+    "alpha_mix",
 }  # drawn, at least in part
 LIGHT = {"batch_bald": {"passes": 4, "configurations": 64}}  # by default made for batches of ten, not of hundreds
-UNRANKED = DRAWS | {"max_herding"}  # the order is not that of the scores
+UNRANKED = DRAWS | {"max_herding", "k_center_balanced"}  # the order is not that of the scores
 
 
 @pytest.mark.parametrize("name", ALL)
