@@ -91,6 +91,33 @@ def resume(folder: Path, overrides: Sequence[str], as_json: bool, verbose: bool)
 
 
 @cli.command()
+@click.argument("configuration", type=click.Path(path_type=Path))
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@json_option
+@verbose_option
+def zeroshot(configuration: Path, overrides: Sequence[str], as_json: bool, verbose: bool) -> None:
+    """Measure CLIP or CLIPN on the test images, before any label is bought.
+
+    The keys under clip say which: clip.model=ViT-B-32 clip.pretrained=laion2b_s34b_b79k, or clip.checkpoint=FILE of
+    CLIPN. clip.templates=FILE and clip.class_names=FILE change what it is told of the classes.
+    """
+    from openal_ray import config, zeroshot
+    from openal_ray.openal.keys import translate
+
+    _logs(verbose)
+    values, lines = translate(config.override(config.read_file(configuration), overrides))
+    for line in lines:
+        err.print(line, highlight=False, markup=False)
+    found = zeroshot.evaluate(config.parse({**values, "strategy": None, "seed": 0}))
+    if as_json:
+        _print_json(found)
+        return
+    _print_facts({name: _rounded(value) for name, value in found.items() if name != "per_class"})
+    rows = [{name: _rounded(value) for name, value in row.items()} for row in found["per_class"]]
+    _print_table(rows, ("class", "support", "recall", "precision", "f1"))
+
+
+@cli.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @json_option
 def status(folder: Path, as_json: bool) -> None:
@@ -252,6 +279,12 @@ def _text(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key}={default}" for key, default in value.items()) or "none"
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _rounded(inner) for name, inner in value.items()}
+    return f"{value:.4f}" if isinstance(value, float) else value
 
 
 def _logs(verbose: bool) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from openal_ray.metrics import aubc
-from openal_ray.pool import OUT_OF_DISTRIBUTION
+from openal_ray.pool import OUT_OF_DISTRIBUTION, UNLABELLED
 
 _KEPT = 0.95  # FPR95: the share of in-distribution images that a threshold must let through
 
@@ -51,6 +51,19 @@ class SelectionMetrics:
     wasted: float
     per_class: np.ndarray
     balance: float
+
+    def row(self) -> dict[str, float]:
+        """As columns of metrics.csv; per_class stays in the record, where the answers are."""
+        return {
+            "annotated": self.id_found + self.ood_found,
+            "in_distribution": self.id_asked,
+            "out_of_distribution": self.ood_asked,
+            "purity": self.purity,
+            "purity_total": self.cumulative_purity,
+            "recall_id": self.recall,
+            "wasted": self.wasted,
+            "balance": self.balance,
+        }
 
 
 def selection(
@@ -122,6 +135,12 @@ class Detection:
     aupr: float
     aupr_ood: float
     fpr95: float
+
+
+def detection_of(indices: np.ndarray, purity: np.ndarray, labels: np.ndarray) -> Detection | None:
+    """`detection` of a score of these dataset indices against a data set's labels; None where people hold the truth."""
+    truth = labels[indices]
+    return None if (truth == UNLABELLED).any() or not len(truth) else detection(purity, truth == OUT_OF_DISTRIBUTION)
 
 
 def detection(purity: np.ndarray, is_ood: np.ndarray) -> Detection:

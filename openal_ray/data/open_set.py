@@ -51,13 +51,11 @@ class Opened:
     dataset   classes are the known ones; train labels are places among them, -1 = OOD; only known ones are tested.
               Its first train images are those of the closed data set, under the same dataset indices, whatever is
               known: what was read from them with a fixed network serves every protocol, seed and noise ratio
-    outside   int64, ascending: dataset indices that are no part of the experiment, for `Pool.hold_out`: OOD images that
-              the noise ratio leaves over, and OOD images that the source marks as validation
+              Its `outside` are OOD images that the noise ratio leaves over, or that the source marks as validation
     ood_test  the test images of no known class, to evaluate rejection; may be empty
     """
 
     dataset: Dataset
-    outside: np.ndarray
     ood_test: Images
 
 
@@ -97,7 +95,7 @@ def opened(closed: Dataset, protocol: OpenSet, other: Dataset | None = None) -> 
     )
     outside = np.flatnonzero(is_validation & (labels < 0))
     surplus = _surplus(dataset, protocol, np.flatnonzero(~is_validation & (labels == OUT_OF_DISTRIBUTION)))
-    return Opened(dataset, np.union1d(outside, surplus), rejected_test)
+    return Opened(replace(dataset, outside=np.union1d(outside, surplus)), rejected_test)
 
 
 def ood_count(n_id: int, protocol: OpenSet) -> int:

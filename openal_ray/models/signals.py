@@ -17,7 +17,12 @@ SIGNALS = {
     "maps": "[n, …] the last feature maps (or tokens), before pooling",
     "stages": "[n, ΣC_i] the spatial mean of every stage's map, one after the other",
 }
-OWN = {"predicted_loss": "[n] the loss that a network of learning_loss expects of itself"}
+OWN = {
+    "predicted_loss": "[n] the loss that a network of learning_loss expects of itself",
+    "yes": "[n, C] cosines of CLIP's image with the texts that name each class",
+    "no": "[n, C] cosines of CLIP's image with the texts that deny each class",
+    "binary_logits": "[n, 2, C] no and yes of a binary classifier for each class, of a detector of eoal",
+}
 NAMES = SIGNALS | OWN | monte_carlo.SIGNALS
 CLASSIFIER = ""  # the network whose signals have no prefix; those of a helper are called helper.signal
 WIDE = ("features", "maps", "stages")  # what read.half stores in float16
@@ -78,8 +83,12 @@ def _read_plain(network: nn.Module, cut: Cut, made: Made, names: Sequence[str]) 
         signals["stages"] = torch.cat([stage.float().mean(dim=(2, 3)) for stage in made.stages], dim=1)
     if "features" in names:
         signals["features"] = cut.head(made.maps, pre_logits=True)
+    if "binary_logits" in names:
+        signals["binary_logits"] = network.forward_binary(made.maps)  # type: ignore[operator]
     if {"logits", "probs"} & set(names):
         signals["logits"] = cut.head(made.maps)
+    for answer in sorted({"yes", "no"} & set(names)):
+        signals[answer] = _texts(network)(made.maps, answer)
     signals = {name: signal.float() for name, signal in signals.items()}
     if "probs" in names:
         signals["probs"] = signals["logits"].softmax(1)
@@ -92,6 +101,12 @@ def _loss_head(network: Any) -> Any:
             f"{type(network).__name__} predicts no loss of its own: train the network that learning_loss makes"
         )
     return network.forward_loss
+
+
+def _texts(network: Any) -> Any:
+    if not hasattr(network, "forward_cosines"):
+        raise ConfigError(f"{type(network).__name__} knows no texts: yes and no are signals of clip, as in clip.yes")
+    return network.forward_cosines
 
 
 def _backbone(network: nn.Module, stages: bool) -> Any:

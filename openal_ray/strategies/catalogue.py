@@ -21,6 +21,11 @@ from openal_ray.strategies.monte_carlo import (
     mean_std,
     variation_ratio,
 )
+from openal_ray.strategies.open_set.composition import openset_auto, purity_filter
+from openal_ray.strategies.open_set.contrast import ccal, mqnet
+from openal_ray.strategies.open_set.eaoa import eaoa
+from openal_ray.strategies.open_set.eoal import eoal
+from openal_ray.strategies.open_set.lfosa import av_based, av_uncertainty, lfosa, max_av
 from openal_ray.strategies.random import random
 from openal_ray.strategies.strategy import Strategy, drawn_scores, highest_scores
 from openal_ray.strategies.uncertainty import entropy, least_confidence, margin, ratio
@@ -70,6 +75,7 @@ class Entry:
 
 _SCORE_COST = "O(N·C) time, S·B candidates to the driver"
 _PASSES_COST = "T head passes, or T whole ones if dropout lies deeper; O(N·C) memory whatever T; S·B candidates"
+_DETECTOR_COST = "one further training a round, at the same time with train.at_once, and one further forward pass"
 _COMMITTEE_COST = (
     "members - 1 further trainings a round, at the same time with train.at_once; members forward passes of "
     "one decoding; O(N·members·C) memory; S·B candidates"
@@ -149,6 +155,37 @@ ENTRIES = (
         badge, "hybrid", "Ash et al. 2020 (arXiv 1906.03671)",
         "O(N·B·(C+D)) time at most, O(N·(C+D)) memory in the shards, O(B·(C+D)) in the driver", ("BADGE",),
     ),
+    Entry(
+        openset_auto, "open set", "ours", _DETECTOR_COST + "; then as its inner strategy, on what passes the filter",
+    ),
+    Entry(
+        purity_filter, "open set", "after arXiv 2408.04917",
+        "of the purity score (a detector's training, or nothing); then as its inner strategy",
+    ),
+    Entry(
+        lfosa, "open set", "Ning et al. 2022 (CVPR)",
+        _DETECTOR_COST + "; O(N) time a step of EM, 10 steps of a few numbers a class", ("LfOSA",),
+    ),
+    Entry(
+        eoal, "open set", "Safaei et al. 2024 (arXiv 2312.14126)",
+        _DETECTOR_COST + "; k-means of the images predicted known, with B clusters", ("EOAL",),
+    ),
+    Entry(
+        eaoa, "open set", "Zong et al. 2025 (CVPR)",
+        _DETECTOR_COST + "; O(N·(L+R)·D) time for reverse neighbours, 250 a labelled image and shard to the driver",
+        ("EAOA",),
+    ),
+    Entry(
+        ccal, "open set", "Du et al. 2021 (ICCV)",
+        "O(N·L·D) time; S·B candidates; an encoder's features once a run", ("CCAL",),
+    ),
+    Entry(
+        mqnet, "open set", "Park et al. 2022 (arXiv 2210.07805)",
+        "O(N·L·D) time; a network of 64 units in the driver; B·C numbers in the record", ("MQNet",),
+    ),
+    Entry(av_based, "open set", "Ning et al. 2022 (CVPR)", "as a score, and 10 steps of EM", ("AV_based",)),
+    Entry(av_uncertainty, "open set", "Ning et al. 2022 (CVPR)", "as a score, and 10 steps of EM", ("AV_uncertainty",)),
+    Entry(max_av, "open set", "Ning et al. 2022 (CVPR)", _SCORE_COST, ("Max_AV",)),
 )  # fmt: skip
 
 TOP = "top"

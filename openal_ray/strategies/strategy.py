@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 Score = Callable[[Signals], np.ndarray]
 """Signals of n images to one number each [n], higher = more wanted; runs on the shard."""
 
-UNLABELLED, LABELLED, POOL = "unlabelled", "labelled", "pool"  # the readings of a query
+UNLABELLED, ANSWERED, POOL = "unlabelled", "answered", "pool"  # the readings of a query
+SAMPLE = 10_000  # images on which a purity is measured
 LOST_SHARD_TRIES = 5  # a query that loses shards this often has another problem than spot instances
 
 
@@ -89,22 +90,43 @@ class View:
         """k-means|| among the same outer products as `kmeans_pp`."""
         return pick_kmeans_parallel(self.open(_kmeans_parallel_half, left, right), k, rounds, rng)
 
+    def sample(self, score: Score, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Dataset indices of up to SAMPLE candidates drawn at random, ascending, and a score of each."""
+        count = min(SAMPLE, self.candidates.count)
+        drawn = Listed(self.candidates.draw(count, rng))
+        halves = self.shards.open(replace(self.rows, among=drawn), _SampleHalf, score)
+        parts = halves.ask("scores")
+        indices, scores = (np.concatenate([np.empty(0), *part]) for part in zip(*parts, strict=True))
+        order = np.argsort(indices)
+        return indices[order].astype(np.int64), scores[order]
+
     def draw(self, k: int, rng: np.random.Generator) -> Picks:
         """k candidates, uniform without replacement; no signal is needed."""
         return Picks(self.candidates.draw(k, rng), np.full(k, np.nan))
 
     @cached_property
-    def labelled(self) -> Reading:
-        """The `needs_labelled` and `needs_pool` signals of the labelled images, ascending by index."""
-        known = Listed(self.pool.labelled)
-        read, lasting = self.shards.gather(LABELLED), self.shards.gather(POOL, known)
+    def answered(self) -> Reading:
+        """The `needs_labelled` and `needs_pool` signals of labelled and rejected images, ascending by index."""
+        asked = Listed(self.pool.answered)
+        read, lasting = self.shards.gather(ANSWERED), self.shards.gather(POOL, asked)
         return Reading(read.indices if read.signals else lasting.indices, {**read.signals, **lasting.signals})
+
+    @cached_property
+    def answered_classes(self) -> np.ndarray:
+        """The class of each image of `answered`, int64 [L + R]; n_classes for rejected ones."""
+        classes = np.append(self.pool.classes, np.full(len(self.pool.rejected), self.n_classes))
+        order = np.argsort(self.pool.answered)
+        return classes[order][np.searchsorted(self.pool.answered[order], self.answered.indices)]
+
+    @cached_property
+    def labelled(self) -> Reading:
+        """The same signals of the labelled images alone."""
+        return self.answered.only(np.sort(self.pool.labelled))
 
     @cached_property
     def labelled_classes(self) -> np.ndarray:
         """The class of each image of `labelled`, int64 [L]."""
-        order = np.argsort(self.pool.labelled)
-        return self.pool.classes[order][np.searchsorted(self.pool.labelled[order], self.labelled.indices)]
+        return self.answered_classes[self.answered_classes < self.n_classes]
 
 
 def highest_scores(view: View, budget: int, rng: np.random.Generator) -> Picks:
@@ -129,19 +151,23 @@ def drawn_scores(form: str, beta: float) -> Callable[[View, int, np.random.Gener
 class Round:
     """What `prepare` sees of a round: its labelled set, and how its classifier is trained.
 
-    classifier  the learner of the classifier
+    classifier  how the classifier is built, before any strategy changed it
     validation  indices and classes of the validation split; may be empty
+    classes     class names; empty where nobody knows them
+    clip        how CLIP is to be had, for strategies that need it
     """
 
     number: int
     pool: Pool
     n_classes: int
-    classifier: Learner
+    classifier: Classifier
     plan: config.Train
     mean: tuple[float, ...]
     std: tuple[float, ...]
     seed: int
     validation: tuple[np.ndarray, np.ndarray]
+    classes: tuple[str, ...] = ()
+    clip: config.Clip = field(default_factory=config.Clip)
 
     def job(self, name: str, learner: Learner, indices: np.ndarray, targets: np.ndarray, **plan: Any) -> Job:
         """The training of a helper, with the classifier's plan but for the keys given.
@@ -154,6 +180,10 @@ class Round:
             init_seed=seeds.derive(self.seed, 0, f"{name} weights"),
             order_seed=seeds.derive(self.seed, self.number, f"{name} order"), validation=self.validation,
         )  # fmt: skip
+
+    def answered(self) -> tuple[np.ndarray, np.ndarray]:
+        """Labelled and rejected images [L + R], and their classes; n_classes for rejected ones."""
+        return self.pool.answered, np.append(self.pool.classes, np.full(len(self.pool.rejected), self.n_classes))
 
 
 Helpers = Mapping[str, Job | Fitted]
@@ -175,7 +205,7 @@ class Strategy:
     """A rule that turns signals into a query.
 
     needs           signals of the unlabelled images; helper.signal is read from that helper
-    needs_labelled  signals of the labelled images
+    needs_labelled  signals of the labelled images, and of rejected ones
     needs_pool      signals of all images, of networks that stay the same; read once, and kept from round to round
     score           signals to acquisition scores, on the shard; higher = more wanted
     pick            (view, budget, rng) to picks, on the driver, best first
@@ -183,7 +213,8 @@ class Strategy:
     needs_start     False if it can choose the very first labels
     prepare         the helpers that it needs beside the classifier; they are trained at the same time as that
     classifier      replaced by a strategy that changes how the classifier trains
-    guarantee       what its picks are: "exact" as its description says, or by how much an approximation may miss that
+    purity          signals to how surely each image is in-distribution [n], on the shard; measured, not asked for
+    guarantee       what its picks are: "exact", as its description says, or by how much an approximation may miss
     """
 
     needs: tuple[str, ...] = ()
@@ -195,6 +226,7 @@ class Strategy:
     needs_start: bool = True
     prepare: Callable[[Round], Helpers] = no_helpers
     classifier: Callable[[Classifier], Learner] = same_classifier
+    purity: Score | None = None
     guarantee: str = "exact"
 
     @property
@@ -210,13 +242,17 @@ class Strategy:
 
 @dataclass(frozen=True, eq=False)
 class Query:
-    """The images asked this round, best first, and what the reads before it met."""
+    """The images asked this round, best first, and what the reads before it met.
+
+    purity  dataset indices of some candidates, drawn at random, and the strategy's purity of each
+    """
 
     indices: np.ndarray
     scores: np.ndarray
     bad: dict[int, str]
     read_seconds: float = 0.0
     notes: Mapping[str, np.ndarray] = field(default_factory=dict)
+    purity: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def query(
@@ -250,9 +286,10 @@ def query(
         if not unseen:
             break
         bad |= unseen
-    for reading in (UNLABELLED, LABELLED):
+    purity = view.sample(strategy.purity, rng("purity sample")) if strategy.purity else None
+    for reading in (UNLABELLED, ANSWERED):
         shards.forget(reading)
-    return Query(picks.indices, picks.scores, bad, read_seconds, picks.notes)
+    return Query(picks.indices, picks.scores, bad, read_seconds, picks.notes, purity)
 
 
 def images_to_read(strategy: Strategy, pool: Pool) -> int:
@@ -267,7 +304,7 @@ def _read(
     """Reads what the strategy needs; returns the candidates that cannot be decoded, with the reasons."""
     bad: dict[int, str] = {}
     if strategy.needs_labelled:
-        shards.read(ReadOrder(LABELLED, "train", Listed(pool.labelled), strategy.needs_labelled), progress)
+        shards.read(ReadOrder(ANSWERED, "train", Listed(pool.answered), strategy.needs_labelled), progress)
     if strategy.needs_pool:
         everything = AllBut(pool.size, np.sort(pool.held_out))
         bad |= shards.read(ReadOrder(POOL, "train", everything, strategy.needs_pool), progress).bad
@@ -310,6 +347,16 @@ def _checked(picks: Picks, view: View, budget: int) -> Picks:
     if np.isin(indices, view.pool.taken).any():
         raise ValueError("the strategy picked images that are not unlabelled")
     return picks
+
+
+class _SampleHalf:
+    """Scores of some rows."""
+
+    def __init__(self, part: Part, score: Score) -> None:
+        self._part, self._score = part, score
+
+    def scores(self) -> tuple[np.ndarray, np.ndarray]:
+        return self._part.indices, self._score(self._part.signals)
 
 
 def _top_k_half(part: Part, score: Score) -> TopKHalf:

@@ -28,7 +28,7 @@ def test_mismatch_makes_every_other_class_ood() -> None:
     result = opened(closed(), OpenSet(known=(3, 1)))
     assert result.dataset.classes == ("class3", "class1")
     assert result.dataset.labels[:7].tolist() == [-1, 1, -1, 0, -1, -1, 1]
-    assert len(result.outside) == 0
+    assert len(result.dataset.outside) == 0
     assert result.dataset.test_labels.tolist() == [1, 0, 1, 0]
     assert result.dataset.test.load(np.arange(4)).ravel().tolist() == [1, 3, 6, 8]
     assert result.ood_test.load(np.arange(len(result.ood_test))).ravel().tolist() == [0, 2, 4, 5, 7, 9]
@@ -39,17 +39,17 @@ def test_mismatch_makes_every_other_class_ood() -> None:
 def test_noise_ratio_holds_the_surplus_out(ratio: float, n_ood: int) -> None:
     # 60 images of known classes: round(60 τ / (1 - τ)) OOD images beside them.
     result = opened(closed(), OpenSet(known=2, draw=Draw("lfosa"), noise_ratio=ratio))
-    pool = Pool(150).hold_out(result.outside)
+    pool = Pool(150).hold_out(result.dataset.outside)
     labels = result.dataset.labels[pool.unlabelled.between(0, 150)]
     assert (labels == -1).sum() == n_ood
     assert (labels >= 0).sum() == 60
-    assert (result.dataset.labels[result.outside] == -1).all()
+    assert (result.dataset.labels[result.dataset.outside] == -1).all()
     assert len(result.dataset.train) == 150
 
 
 def test_the_seed_draws_which_ood_images_stay() -> None:
     first, again, other = (
-        opened(closed(), OpenSet(known=2, noise_ratio=0.4, seed=seed)).outside.tolist() for seed in (0, 0, 1)
+        opened(closed(), OpenSet(known=2, noise_ratio=0.4, seed=seed)).dataset.outside.tolist() for seed in (0, 0, 1)
     )
     assert first == again == sorted(first) != other
 
@@ -79,7 +79,7 @@ def test_validation_images_of_unknown_classes_leave() -> None:
     data = replace(closed(), validation=np.arange(140, 150))
     result = opened(data, OpenSet(known=(0, 1)))
     assert result.dataset.validation.tolist() == [140, 141, 145, 146]
-    assert result.outside.tolist() == [142, 143, 144, 147, 148, 149]
+    assert result.dataset.outside.tolist() == [142, 143, 144, 147, 148, 149]
 
 
 def test_a_word_for_none_of_them_is_ood() -> None:
@@ -113,7 +113,7 @@ def test_another_data_set_as_ood() -> None:
     assert result.dataset.train.ids(np.array([3, 151])) == ["3", "svhn/1"]
     assert len(result.ood_test) == 1
     few = opened(closed(), OpenSet(draw=Draw("lfosa"), noise_ratio=0.02), other)  # round(150 · .02 / .98) = 3 of 4
-    assert len(few.outside) == 1 and few.outside[0] >= 150
+    assert len(few.dataset.outside) == 1 and few.dataset.outside[0] >= 150
 
 
 def test_bad_pictures_of_both_sets_are_named_by_the_joined_index() -> None:

@@ -10,11 +10,12 @@ from openal_ray.errors import ConfigError
 from openal_ray.pool import Listed
 from openal_ray.selection import k_center, kmeans_pp
 from openal_ray.selection.halves import BLOCK
+from openal_ray.shard import ReadOrder
 from openal_ray.strategies import catalogue
 from openal_ray.strategies.diversity import residual
+from openal_ray.testing.pools import Case, digits
 from openal_ray.workers import LocalShards
 from tests.selection import naive
-from tests.strategies.pools import Case, digits
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def test_a_subset_of_candidates_takes_few_exchanges_too(name: str, case: Case, m
     assert sum(halves.ask("size")) == 2000
     assert len(halves.answers("candidates") or halves.answers("propose")) <= 5
     candidates = np.sort(subset)
-    shards.read("all", "train", Listed(range(case.pool.size)), ("features", "probs"))
+    shards.read(ReadOrder("all", "train", Listed(range(case.pool.size)), ("features", "probs")))
     signals = shards.gather("all").signals
     features, left = signals["features"], residual(signals)
     if name == "k_center":
@@ -71,7 +72,7 @@ def test_two_levels_pick_what_their_naive_form_picks(case: Case, caplog: pytest.
     shards = case.shards(2)
     found = case.ask(catalogue.build("k_center", {"parts": 4}), 30, shards).indices
     everything = np.arange(case.pool.size)
-    shards.read("all", "train", Listed(everything), ("features",))
+    shards.read(ReadOrder("all", "train", Listed(everything), ("features",)))
     features = shards.gather("all").signals["features"]
     candidates = np.setdiff1d(everything, case.pool.taken)
     covered = features[np.sort(case.pool.labelled)]

@@ -141,7 +141,8 @@ def fit_mixtures(
     fitted = count >= 2
     fitted[fitted] = high[fitted] - low[fitted] > _TINIEST
     middle, reach = np.zeros(len(count)), np.ones(len(count))
-    middle[fitted], reach[fitted] = (high[fitted] + low[fitted]) / 2, (high[fitted] - low[fitted]) / 2
+    middle[count > 0] = (high[count > 0] + low[count > 0]) / 2  # of all groups, so that no number is far from it
+    reach[fitted] = (high[fitted] - low[fitted]) / 2
     added = np.maximum(regulariser * (np.full(len(count), 4.0) if relative else reach**-2.0), _FLATTEST)
     scale = Scale.of(4.0 * BLOCK, int(count.sum()))  # numbers are within ±1, up to rounding
     sums = _start(halves, middle, reach, scale)

@@ -109,3 +109,14 @@ def test_numbers_that_are_not_finite_are_refused() -> None:
     MixtureHalf(np.array([0.0, np.nan]), np.array([0, -1]), np.array([1, 3]))
     with pytest.raises(ValueError, match=r"values and groups must be \[2\]"):
         MixtureHalf(np.zeros(2), np.zeros(3), np.arange(2))
+
+
+def test_a_group_of_one_image_far_away_disturbs_nobody() -> None:
+    rng = np.random.default_rng(0)
+    values, groups = np.append(rng.standard_normal(50), 1e6), np.append(np.zeros(50, int), 1)
+    alone = fit_mixtures(LocalHalves([MixtureHalf(values[:50], groups[:50], np.arange(50), 2)]))
+    both = fit_mixtures(LocalHalves([MixtureHalf(values, groups, np.arange(51), 2)]))
+    assert both.fitted.tolist() == [True, False]
+    np.testing.assert_allclose(
+        both.log_odds(values[:50], groups[:50]), alone.log_odds(values[:50], groups[:50]), atol=1e-9
+    )
