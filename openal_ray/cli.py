@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -191,7 +192,7 @@ def strategies(name: str | None, as_json: bool) -> None:
     elif name:
         _print_facts(facts[0])
     else:
-        _print_table(facts, ("name", "family", "needs", "paper", "aliases"))
+        _print_table([_brief(entry) for entry in facts], ("name", "family", "needs", "paper", "aliases"))
 
 
 @cli.command()
@@ -290,10 +291,18 @@ def _print_json(value: Any) -> None:
 
 
 def _print_table(facts: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
-    table = Table(*columns)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for column in columns:
+        table.add_column(column, no_wrap=column == "name", overflow="fold")  # a name is there to be copied
     for entry in facts:
         table.add_row(*(_text(entry[column]) for column in columns))
     out.print(table)
+
+
+def _brief(facts: dict[str, Any]) -> dict[str, Any]:
+    """A strategy in a line: signals without the helpers they come from, once each, and papers without their numbers."""
+    signals = dict.fromkeys(need.rpartition(".")[2] for need in facts["needs"])
+    return facts | {"needs": list(signals), "paper": facts["paper"].partition(" (")[0]}
 
 
 def _print_facts(facts: dict[str, Any]) -> None:

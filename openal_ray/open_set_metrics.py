@@ -38,6 +38,7 @@ class SelectionMetrics:
     recall               id_found ÷ all ID images of the pool; nan if nobody knows how many there are
     wasted               share of all that the answers cost so far, start set included, that went to OOD images
     per_class            int64 [C] ID answers of this round by class
+    annotated            all answers so far, start set included; one that was paid for twice counts twice
     balance              entropy of per_class ÷ ln C: 1 = equal counts, 0 = one class; nan without ID answers
     """
 
@@ -51,11 +52,12 @@ class SelectionMetrics:
     wasted: float
     per_class: np.ndarray
     balance: float
+    annotated: int
 
     def row(self) -> dict[str, float]:
         """As columns of metrics.csv; per_class stays in the record, where the answers are."""
         return {
-            "annotated": self.id_found + self.ood_found,
+            "annotated": self.annotated,
             "in_distribution": self.id_asked,
             "out_of_distribution": self.ood_asked,
             "purity": self.purity,
@@ -98,6 +100,7 @@ def selection(
                 wasted=_share(cost[number, 1], cost[number].sum()),
                 per_class=per_class,
                 balance=class_balance(per_class),
+                annotated=int(asked[: number + 1].sum()),
             )
         )
     return result

@@ -21,7 +21,7 @@ from openal_ray.strategies.monte_carlo import (
     mean_std,
     variation_ratio,
 )
-from openal_ray.strategies.open_set.composition import openset_auto, purity_filter
+from openal_ray.strategies.open_set.composition import clipnal, openset_auto, purity_filter
 from openal_ray.strategies.open_set.contrast import ccal, mqnet
 from openal_ray.strategies.open_set.eaoa import eaoa
 from openal_ray.strategies.open_set.eoal import eoal
@@ -37,7 +37,8 @@ class Entry:
     """The facts of one strategy.
 
     cost     beyond reading the signals; N unlabelled, L labelled, B budget, C classes, D features, S shards
-    aliases  names that other tools use for it
+    aliases      names that other tools use for it
+    needs_files  it needs published weights, which no package brings
     """
 
     build: Callable[..., Strategy]
@@ -45,6 +46,7 @@ class Entry:
     paper: str
     cost: str
     aliases: tuple[str, ...] = ()
+    needs_files: bool = False
 
     @property
     def name(self) -> str:
@@ -182,6 +184,11 @@ ENTRIES = (
     Entry(
         mqnet, "open set", "Park et al. 2022 (arXiv 2210.07805)",
         "O(N·L·D) time; a network of 64 units in the driver; B·C numbers in the record", ("MQNet",),
+    ),
+    Entry(
+        clipnal, "open set", "arXiv 2408.04917",
+        "CLIP's image tower over all images once a run, 2·templates·C texts once; then as its inner strategy",
+        ("CLIPNAL", "VLPureAL"), needs_files=True,
     ),
     Entry(av_based, "open set", "Ning et al. 2022 (CVPR)", "as a score, and 10 steps of EM", ("AV_based",)),
     Entry(av_uncertainty, "open set", "Ning et al. 2022 (CVPR)", "as a score, and 10 steps of EM", ("AV_uncertainty",)),

@@ -8,7 +8,7 @@ import pytest
 from openal_ray import seeds
 from openal_ray.errors import ConfigError
 from openal_ray.pool import Listed
-from openal_ray.selection import k_center, kmeans_pp
+from openal_ray.selection import k_center, k_center_balanced, kmeans_pp
 from openal_ray.selection.halves import BLOCK
 from openal_ray.shard import ReadOrder
 from openal_ray.strategies import catalogue
@@ -16,6 +16,7 @@ from openal_ray.strategies.diversity import residual
 from openal_ray.testing.pools import Case, digits
 from openal_ray.workers import LocalShards
 from tests.selection import naive
+from tests.strategies.read_all import signals
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +101,12 @@ def test_what_is_exact_is_said() -> None:
 def test_parameters_that_mean_nothing_are_refused(name: str, parameter: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=f"strategy: {name}: {parameter} must be a whole number of at least 0, got"):
         catalogue.build(name, {parameter: value})
+
+
+def test_k_center_balanced_is_its_algorithm_on_all_signals_in_one_place(case: Case) -> None:
+    strategy = catalogue.build("k_center_balanced")
+    indices, read, labelled = signals(case, strategy)
+    counts = np.bincount(case.pool.classes, minlength=10)
+    expected = k_center_balanced(read["features"], read["probs"], labelled["features"], counts, 40)
+    assert case.ask(strategy, 40, case.shards(3)).indices.tolist() == indices[expected].tolist()
+    assert case.ask("k_center_balanced", 40).indices.tolist() != case.ask("k_center", 40).indices.tolist()

@@ -16,7 +16,7 @@ from openal_ray.shard import Part
 from openal_ray.strategies.diversity import badge, k_center
 from openal_ray.strategies.learned_loss import learning_loss
 from openal_ray.strategies.open_set.detection import Plan, check_plan
-from openal_ray.strategies.open_set.purities import PURITIES, Purity
+from openal_ray.strategies.open_set.purities import PURITIES, Purity, clipn
 from openal_ray.strategies.strategy import Score, Strategy, View
 from openal_ray.strategies.uncertainty import entropy, least_confidence, margin, ratio
 
@@ -34,7 +34,7 @@ def purity_filter(
 ) -> Strategy:  # fmt: skip
     """A purity score with any standard strategy (Cheng et al. 2024, arXiv 2408.04917, filter first; ranks are ours).
 
-    purity   detector, lfosa, eoal, eaoa, max_softmax, max_logit, energy, knn, mqnet or vim
+    purity   detector, lfosa, eoal, eaoa, clipn, max_softmax, max_logit, energy, knn, mqnet or vim
     inside   margin, badge, entropy, least_confidence, ratio, k_center or learning_loss
     combine  filter: the strategy picks among images that are likelier known than not, or among the purest where the
              score has no such point; product, rank_sum: of both ranks over the pool, for strategies that rank
@@ -52,6 +52,23 @@ def purity_filter(
         return _by_ranks(view, score, combine, weight, budget, strategy)
 
     return _composed(chosen, strategy, pick, train)
+
+
+def clipnal(inside: str = "least_confidence", prototypes: bool = True) -> Strategy:
+    """CLIPNAL (arXiv 2408.04917, VLPure-AL): a standard strategy among the images that CLIPN says are known.
+
+    inside      margin, badge, entropy, least_confidence, ratio, k_center or learning_loss
+    prototypes  labelled images have a say too, by the mean embedding of their class
+    CLIPN's weights are the configuration's `clip.checkpoint`; its signals are read once a run. Differs: see
+    `openal_ray.selection.purity.clipn`; a shortage is filled by the purest of the rest.
+    """
+    _, strategy = _chosen("clipn", inside, "filter", 1.0, 0.5, None)
+    chosen = clipn(prototypes)
+
+    def pick(view: View, budget: int, rng: np.random.Generator) -> Picks:
+        return _filtered(view, chosen.fitted(view), chosen.level or 0.0, 1.0, budget, strategy, rng)
+
+    return _composed(chosen, strategy, pick, None)
 
 
 def openset_auto(inside: str = "badge", target: float = 0.7, train: Plan | None = None) -> Strategy:
@@ -99,6 +116,7 @@ def _composed(
         strategy,
         needs=tuple(dict.fromkeys(strategy.needs + purity.needs)),
         needs_labelled=tuple(dict.fromkeys(strategy.needs_labelled + purity.needs_labelled)),
+        needs_pool=purity.needs_pool,
         prepare=purity.prepare(train),
         score=None,
         pick=pick,

@@ -8,12 +8,14 @@ import numpy as np
 
 from openal_ray.models.detectors import Detector, OpenDetector
 from openal_ray.selection.purity import post_hoc
+from openal_ray.selection.purity.clipn import Prototypes, clipnal_margin, search_scale
 from openal_ray.selection.purity.energies import known_log_odds, open_energy
 from openal_ray.selection.purity.eoal import closed_entropy
 from openal_ray.selection.purity.lfosa import activation_log_odds, activations
 from openal_ray.selection.purity.mixture import MixtureHalf, fit_mixtures
 from openal_ray.selection.purity.mqnet import labelled_similarity
 from openal_ray.shard import Part
+from openal_ray.strategies.features import prepare_clip
 from openal_ray.strategies.open_set.detection import NAME, Plan, trained
 from openal_ray.strategies.strategy import Helpers, Round, Score, View, no_helpers
 
@@ -28,6 +30,8 @@ class Purity:
     needs, needs_labelled  signals, as of a Strategy
     score                  on the shards; None: it has to be fitted first
     fit                    what it learns from the round, on the driver: view to a score that runs on the shards
+    needs_pool             signals of all images, of networks that stay the same
+    helpers                makes those networks
     level                  where it says "as likely known as not"; None: it has no such point, and ranks alone
     build                  the learner of its detector, if it has one
     """
@@ -36,6 +40,8 @@ class Purity:
     score: Score | None = None
     fit: Callable[[View], Score] | None = None
     needs_labelled: tuple[str, ...] = ()
+    needs_pool: tuple[str, ...] = ()
+    helpers: Callable[[Round], Helpers] = no_helpers
     level: float | None = None
     build: Callable[[Any], Detector | OpenDetector] | None = None
 
@@ -47,7 +53,7 @@ class Purity:
 
     def prepare(self, plan: Plan | None) -> Callable[[Round], Helpers]:
         """Trains its detector."""
-        return trained(self.build, plan) if self.build else no_helpers
+        return trained(self.build, plan) if self.build else self.helpers
 
 
 def _lfosa(view: View) -> Score:
@@ -86,6 +92,28 @@ def _vim(view: View) -> Score:
     return lambda read: fit.purity(read["features"], read["logits"])
 
 
+def clipn(prototypes: bool) -> Purity:
+    """CLIPNAL's margin; `prototypes` as in `selection.purity.clipn.clipnal_margin`."""
+
+    def fit(view: View) -> Score:
+        known, classes = view.answered.signals, view.answered_classes
+        similar, own = None, None
+        if prototypes:
+            unit, labelled = known["clip.features"], classes < view.n_classes
+            own = Prototypes.of(unit[labelled], classes[labelled], view.n_classes)
+            similar = own.similarity(unit, np.where(labelled, classes, -1))
+        scale = search_scale(known["clip.yes"], known["clip.no"], classes == view.n_classes, similar)
+
+        def score(read: Mapping[str, np.ndarray]) -> np.ndarray:
+            alike = own.similarity(read["clip.features"]) if own is not None else None
+            return clipnal_margin(read["clip.yes"], read["clip.no"], scale, alike)
+
+        return score
+
+    needs = ("clip.features", "clip.yes", "clip.no")
+    return Purity((), fit=fit, needs_pool=needs, helpers=prepare_clip, level=np.nextafter(SURE, 1.0))
+
+
 PURITIES: dict[str, Purity] = {
     "detector": Purity(
         (LOGITS,), lambda read: known_log_odds(read[LOGITS]), level=SURE, build=lambda wider: Detector(wider)
@@ -104,6 +132,7 @@ PURITIES: dict[str, Purity] = {
     "energy": Purity(("logits",), lambda read: post_hoc.energy(read["logits"])),
     "knn": Purity(("features",), fit=_knn, needs_labelled=("features",)),
     "mqnet": Purity(("features",), fit=_nearest, needs_labelled=("features",)),
+    "clipn": clipn(prototypes=True),
     "vim": Purity(("features", "logits"), fit=_vim, needs_labelled=("features", "logits")),
 }  # fmt: skip
 """Names as a configuration writes them; all higher = surer to be known."""

@@ -62,7 +62,7 @@ def test_ranks_are_combined(combine: str, weight: float) -> None:
     assert np.isin(case().ask(strategy, 40, pool=POOL).indices, best).mean() > 0.95
 
 
-@pytest.mark.parametrize("purity", PURITIES)
+@pytest.mark.parametrize("purity", [name for name in PURITIES if name != "clipn"])  # see test_clipnal.py
 def test_every_purity_serves_every_number_of_shards(purity: str) -> None:
     strategy = catalogue.build("purity_filter", {"purity": purity})
     many = case("many blocks")

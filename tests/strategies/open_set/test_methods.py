@@ -4,11 +4,16 @@ import numpy as np
 import pytest
 from sklearn.mixture import GaussianMixture
 
+from openal_ray import seeds
+from openal_ray.pool import Listed
 from openal_ray.record import PastQuery
+from openal_ray.selection.halves import LocalHalves
+from openal_ray.selection.purity.eaoa import EaoaHalf, pick_eaoa
 from openal_ray.selection.purity.meta_net import worth
+from openal_ray.shard import ReadOrder
 from openal_ray.strategies import catalogue
 from openal_ray.strategies.open_set import contrast, eaoa
-from openal_ray.testing.pools import N_CLASSES, case, digits
+from openal_ray.testing.pools import N_CLASSES, ROUND, SEED, case, digits
 from tests.strategies.read_all import signals
 
 REJECTED = np.flatnonzero(case().labels == 9)[:60]
@@ -86,16 +91,20 @@ def test_eaoas_candidates_follow_the_purity_of_earlier_queries() -> None:
     assert [eaoa._factor(history[: number + 2], 5.0, 0.6) for number in range(4)] == [6, 7, 6, 6]
 
 
-def test_eaoa_asks_for_pure_and_ambiguous_images() -> None:
+def test_eaoa_is_its_algorithm_on_all_signals_in_one_place() -> None:
     strategy = catalogue.build("eaoa", TRAIN)
     indices, read, _ = signals(case(), strategy, POOL)
-    found = np.searchsorted(indices, case().ask(strategy, 50, case().shards(2), POOL).indices)
-    logits = read["detector.logits"].astype(np.float64)
-    odds = np.log(np.exp(logits[:, :-1]).sum(1)) - logits[:, -1]
-    assert np.median(odds[found]) > np.median(odds)
-    certainty = np.exp(read["logits"]).max(1) / np.exp(read["logits"]).sum(1)
-    purest = np.argsort(-odds)[: 5 * 50]
-    assert np.median(certainty[found]) < np.median(certainty[purest])
+    shards = case().shards()
+    case().load(strategy, shards, POOL)
+    shards.read(ReadOrder("answered", "train", Listed(POOL.answered), ("detector.features",)))
+    answered = shards.gather("answered")
+    classes = np.where(np.isin(answered.indices, REJECTED), N_CLASSES, case().labels[answered.indices])
+    half = EaoaHalf(read["logits"], read["detector.logits"], read["detector.features"], indices)
+    rng = seeds.rng(SEED, ROUND, "pick")
+    features = answered.signals["detector.features"]
+    expected = pick_eaoa(LocalHalves([half]), 50, features, classes, N_CLASSES, 5.0, rng).indices
+    assert case().ask(strategy, 50, case().shards(2), POOL).indices.tolist() == expected.tolist()
+    assert (case().labels[expected] == 9).mean() < 0.2  # nines are the rejected kind
 
 
 def test_ccal_gives_every_pseudo_label_its_share() -> None:
