@@ -40,8 +40,8 @@ FORMS = ("power", "softrank")  # of drawing by margin's score, beside taking the
 NOTE = (
     "* trained with dropout, as its random. k_center, k_means, typiclust, prob_cover and max_herding look at the "
     "features of this small classifier, trained on these few labels; their papers take self-supervised features "
-    "(strategy.encoder=NAME). learning_loss learns from losses of images that the network knows by heart, so its largest "
-    "expected losses are much alike: half of a query is of one class. Its paper draws the candidates first "
+    "(strategy.encoder=NAME). learning_loss learns from losses of images that the network knows by heart, so its "
+    "largest expected losses are much alike: half of a query is of one class. Its paper draws the candidates first "
     "(budget.n_subset); its second loss also costs accuracy where labels are this few."
 )
 console = Console(width=120)
