@@ -13,7 +13,7 @@ from openal_ray.models.signals import CLASSIFIER
 from openal_ray.run_folder import RunFolder, Weights
 from openal_ray.strategies.strategy import Helpers
 from openal_ray.training.job import Epoch, Job, Trained
-from openal_ray.workers import Workers
+from openal_ray.workers import Shards, Workers
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class Networks:
 
     def __init__(self, workers: Workers, folder: RunFolder, shape: tuple[int, int, int], listener: Listener) -> None:
         self._workers, self._folder, self._shape, self._listener = workers, folder, shape, listener
-        self._held: dict[str, str] = {}  # which network of each name the shards hold
+        self._held = Held(workers.shards)
         self._classifier: tuple[int, Weights] | None = None
 
     def train(self, round: int, job: Job, helpers: Helpers) -> tuple[Epoch, ...]:
@@ -34,11 +34,11 @@ class Networks:
         missing = {
             name: helper
             for name, helper in helpers.items()
-            if isinstance(helper, Job) and self._folder.load_helper(_key(name, helper)) is None
+            if isinstance(helper, Job) and self._folder.load_helper(key_of(name, helper)) is None
         }
         trained = self._fit(round, {CLASSIFIER: job, **missing})
         for name, helper in missing.items():
-            self._folder.save_helper(_key(name, helper), trained[name].weights)
+            self._folder.save_helper(key_of(name, helper), trained[name].weights)
         self._folder.save_weights(round, trained[CLASSIFIER].weights)
         self._classifier = (round, trained[CLASSIFIER].weights)
         return trained[CLASSIFIER].history
@@ -50,8 +50,8 @@ class Networks:
         retrain  makes the job that trains the classifier again, should its weights be lost
         """
         for name, helper in helpers.items():
-            self._hold(name, _key(name, helper), helper.learner, partial(self._helper, round, name, helper))
-        self._hold(CLASSIFIER, f"round {round}", learner, partial(self.classifier_of, round, retrain))
+            self._held.hold(name, key_of(name, helper), helper.learner, partial(self._helper, round, name, helper))
+        self._held.hold(CLASSIFIER, f"round {round}", learner, partial(self.classifier_of, round, retrain))
 
     def classifier_of(self, round: int, retrain: Callable[[], Job] | None = None) -> Weights:
         """A round's classifier: at hand, from its checkpoint, or trained again to the same weights.
@@ -72,29 +72,51 @@ class Networks:
     def drop_before(self, round: int, helpers: Helpers) -> None:
         """Removes what no later round needs: classifiers before `round`, and all helpers but these."""
         self._folder.drop_weights_before(round)
-        self._folder.keep_helpers({_key(name, helper) for name, helper in helpers.items()})
-
-    def _hold(self, name: str, key: str, learner: Learner, weights: Callable[[], Weights]) -> None:
-        if self._held.get(name) != key:
-            self._workers.shards.load(learner.reader(), weights(), name)
-            self._held[name] = key
+        self._folder.keep_helpers({key_of(name, helper) for name, helper in helpers.items()})
 
     def _helper(self, round: int, name: str, helper: Job | Fitted) -> Weights:
         if isinstance(helper, Fitted):
-            return dict(helper.weights) if helper.weights is not None else self._as_built(helper)
-        weights = self._folder.load_helper(_key(name, helper))
+            return weights_of(helper, self._shape)
+        weights = self._folder.load_helper(key_of(name, helper))
         if weights is None:
             weights = self._fit(round, {name: helper})[name].weights
-            self._folder.save_helper(_key(name, helper), weights)
+            self._folder.save_helper(key_of(name, helper), weights)
         return weights
 
     def _fit(self, round: int, jobs: Mapping[str, Job]) -> dict[str, Trained]:
         return self._workers.fit(jobs, _Follower(self._listener, round, jobs))
 
-    def _as_built(self, fitted: Fitted) -> Weights:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            return dict(fitted.learner.build(self._shape).state_dict())
+
+class Held:
+    """Which networks the shards hold: one that they hold already is not loaded again."""
+
+    def __init__(self, shards: Shards) -> None:
+        self._shards = shards
+        self._keys: dict[str, str] = {}
+
+    def hold(self, name: str, key: str, learner: Learner, weights: Callable[[], Weights]) -> None:
+        """Has the shards hold a network under its name.
+
+        key      tells it from any other of that name
+        weights  makes them; called only if it is not held
+        """
+        if self._keys.get(name) != key:
+            self._shards.load(learner.reader(), weights(), name)
+            self._keys[name] = key
+
+
+def weights_of(fitted: Fitted, shape: tuple[int, int, int]) -> Weights:
+    """The weights of a network that is ready; those it is built with, where it brings none."""
+    if fitted.weights is not None:
+        return dict(fitted.weights)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return dict(fitted.learner.build(shape).state_dict())
+
+
+def key_of(name: str, helper: Job | Fitted) -> str:
+    """Tells a helper from any other, so that one that stays the same is trained, kept and loaded once."""
+    return f"{name}-{helper.digest[:16]}"
 
 
 class _Follower:
@@ -115,8 +137,3 @@ class _Follower:
     def _follow(self, name: str, epochs: int) -> None:
         self._name, self._done = name, False
         self._listener.phase(f"train {name}".strip(), self._round, epochs)
-
-
-def _key(name: str, job: Job | Fitted) -> str:
-    """Tells a helper from any other, so that one that stays the same is trained, kept and loaded once."""
-    return f"{name}-{job.digest[:16]}"

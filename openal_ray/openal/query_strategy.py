@@ -1,9 +1,9 @@
 """OpenAL's create_query_strategy: the same call, on your own training loop, without its defects."""
 
 import copy
-import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,14 +14,20 @@ from torch.utils.data import DataLoader, RandomSampler, Subset
 
 from openal_ray import config, seeds
 from openal_ray.errors import ConfigError
+from openal_ray.models.learners import Fitted
+from openal_ray.networks import Held, key_of, weights_of
+from openal_ray.openal.brought import Given, Labels, Normalisation, TransformedImages
 from openal_ray.pool import Listed, Pool
+from openal_ray.record import PastQuery
+from openal_ray.run_folder import Weights
 from openal_ray.shard import Settings
 from openal_ray.strategies import catalogue
-from openal_ray.strategies.strategy import query
-from openal_ray.workers import LocalShards
+from openal_ray.strategies.strategy import Helpers, Query, Round, query
+from openal_ray.training.job import Job
+from openal_ray.training.loop import check_plan
+from openal_ray.workers import LocalWorkers, Shards
 
-log = logging.getLogger(__name__)
-UNCHANGED = 1 / 255  # as std, with mean 0, it makes the shard's normalisation of pixels the identity
+AS_THEY_ARE: Normalisation = ((0.0,), (1 / 255,))  # makes the normalisation of pixels the identity
 
 
 def create_query_strategy(
@@ -38,6 +44,8 @@ def create_query_strategy(
     n_subset: int | float = 0,
     interval_type: str = "top",
     seed: int = 0,
+    plan: config.Train | None = None,
+    normalisation: Normalisation | None = None,
     **params: Any,
 ) -> "QueryStrategy":
     """A strategy for a training loop of your own, called as in OpenAL, with its order of arguments.
@@ -46,9 +54,16 @@ def create_query_strategy(
     strategy_name  OpenAL's class name or ours
     dataset        map-style, items (image, label) or image; reading uses a copy whose `.transform` is `transform`
     is_labeled     bool [N]; it is copied, so the caller's array never changes
+    plan           how networks are trained that the strategy needs beside yours; config.Train() if not given
+    normalisation  mean and std per channel of `transform`, for strategies with a published network; found in a
+                   transform that ends in torchvision's Normalize
     params         parameters of the strategy
-    raises         ConfigError for an unknown strategy or parameter, a mask that does not fit the data set, or a data
-                   set without a `.transform` to replace
+    raises         ConfigError for an unknown strategy or parameter, a mask that does not fit the data set, a data set
+                   without a `.transform` to replace, or a plan that cannot be followed
+
+    Strategies that ask where several networks disagree, or that need a detector, train these in `query`, on the
+    labelled images in `transform`; each starts as a copy of `model` with a last layer drawn anew. Targets of -1 are
+    images of no known class. learning_loss changes the network itself: train what `init_model` gives, with `loss_fn`.
     """
     if interval_type != "top":
         raise ConfigError(f"interval_type={interval_type!r}: only 'top' exists, the best-scored images are asked")
@@ -62,7 +77,9 @@ def create_query_strategy(
             f"is_labeled must be bool [{len(dataset)}], one entry an image, got {mask.dtype} {list(mask.shape)}"
         )
     loader = _Loader(steps_per_epoch, batch_size, num_workers)
-    return QueryStrategy(strategy_name, params, model, dataset, transform, mask, n_query, n_subset, loader, seed)
+    images = TransformedImages(dataset, transform)
+    helpers = _HelperPlan(plan or config.Train(), normalisation or images.normalisation)
+    return QueryStrategy(strategy_name, params, model, dataset, images, mask, n_query, n_subset, loader, seed, helpers)
 
 
 @dataclass(frozen=True)
@@ -72,18 +89,32 @@ class _Loader:
     num_workers: int
 
 
+@dataclass(frozen=True)
+class _HelperPlan:
+    plan: config.Train
+    normalisation: Normalisation | None
+
+
 class QueryStrategy:
     """`query(model)` proposes, `update(query_idx)` marks as labelled; `is_labeled` is this object's own copy."""
 
     def __init__(
-        self, name: str, params: dict[str, Any], model: nn.Module, dataset: Any, transform: Any,
-        is_labeled: np.ndarray, n_query: int, n_subset: int | float, loader: _Loader, seed: int,
+        self, name: str, params: dict[str, Any], model: nn.Module, dataset: Any, images: TransformedImages,
+        is_labeled: np.ndarray, n_query: int, n_subset: int | float, loader: _Loader, seed: int, helpers: _HelperPlan,
     ) -> None:  # fmt: skip
         self.strategy = catalogue.build(name, params)
+        if helpers.plan.augment:
+            raise ConfigError("plan.augment: images come as `transform` makes them, so augmentation belongs there")
+        check_plan(helpers.plan, images.shape)
         self.model, self.dataset, self.is_labeled = copy.deepcopy(model), dataset, is_labeled
-        self.n_query, self.n_subset, self.loader, self.seed = n_query, n_subset, loader, seed
-        self.images = _TransformedImages(dataset, transform)
+        self.n_query, self.n_subset, self.loader, self.seed, self.helpers = n_query, n_subset, loader, seed, helpers
+        self.images, self.labels = images, Labels(images.dataset)
         self.round = 0
+        self._past = [PastQuery(0, *self._answered(np.flatnonzero(is_labeled)))]
+        self._asked: Query | None = None
+        self._device = ""
+        self._workers: LocalWorkers | None = None
+        self._held: Held | None = None
 
     def query(self, model: nn.Module, unlabeled_idx: np.ndarray | None = None) -> np.ndarray:
         """Dataset indices to label next, best first: int64 [min(n_query, unlabelled)], distinct. Changes nothing.
@@ -95,23 +126,23 @@ class QueryStrategy:
         out[candidates] = False
         if not len(candidates):
             return candidates
-        device = next((str(parameter.device) for parameter in model.parameters()), "cpu")
-        settings = Settings(config.Read(batch_size=self.loader.batch_size), (0.0,), (UNCHANGED,), device)
-        shards = LocalShards({"train": self.images}, settings)
-        shards.load(_Given(model), model.state_dict())
         labelled = np.flatnonzero(self.is_labeled)
-        pool = Pool(len(self.is_labeled)).annotate(labelled, self._targets()[labelled])
+        pool = Pool(len(self.is_labeled)).annotate(*self._answered(labelled))
         pool = pool.hold_out(np.flatnonzero(out & ~self.is_labeled))
-        found = query(
-            self.strategy, shards, pool, self._n_classes(model), self.n_query,
-            lambda purpose: seeds.rng(self.seed, self.round, purpose), self.n_subset,
+        self._asked = query(
+            self.strategy, self._shards(model, pool), pool, self.n_classes, self.n_query,
+            lambda purpose: seeds.rng(self.seed, self.round, purpose), self.n_subset, history=tuple(self._past),
         )  # fmt: skip
-        return found.indices
+        return self._asked.indices
 
     def update(self, query_idx: np.ndarray) -> None:
         """Marks the dataset indices as labelled; raises ValueError if they are none, and then marks nothing."""
-        self.is_labeled[self._indices(query_idx)] = True
+        indices = self._indices(query_idx)
+        self.is_labeled[indices] = True
         self.round += 1
+        asked = self._asked
+        notes = asked.notes if asked and np.array_equal(asked.indices, indices) else {}
+        self._past.append(PastQuery(self.round, *self._answered(indices), notes))
 
     def get_unlabeled_idx(self) -> np.ndarray:
         """The candidates of the next query, ascending: unlabelled images, or with n_subset a random part of them."""
@@ -123,8 +154,8 @@ class QueryStrategy:
 
     def get_trainloader(self) -> DataLoader[Any]:
         """Batches of the labelled images: one pass, or `steps_per_epoch` batches drawn with replacement."""
-        loader, labelled = self.loader, np.flatnonzero(self.is_labeled).tolist()
-        chosen = Subset(self.dataset, labelled)
+        loader, (labelled, classes) = self.loader, self._answered(np.flatnonzero(self.is_labeled))
+        chosen = Subset(self.dataset, labelled[classes >= 0].tolist())
         generator = torch.Generator().manual_seed(seeds.derive(self.seed, self.round, "order"))
         count = loader.steps_per_epoch * loader.batch_size or None
         sampler = RandomSampler(chosen, replacement=count is not None, num_samples=count, generator=generator)
@@ -133,12 +164,73 @@ class QueryStrategy:
         )
 
     def init_model(self) -> nn.Module:
-        """A copy of the network as it was at construction."""
-        return copy.deepcopy(self.model)
+        """A copy of the network as it was at construction, or what the strategy makes of it, to be trained.
 
-    def loss_fn(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy."""
-        return functional.cross_entropy(outputs, targets)
+        That of learning_loss gives {"logits": [n, C], "predicted_loss": [n]} in training mode, for `loss_fn`; called
+        with detach=True, its head no longer teaches the rest, which the paper does after 0.6 of the epochs.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seeds.derive(self.seed, 0, "weights"))
+            network = self._learner().build(self.images.shape)
+        return network.to(_device_of(self.model))
+
+    def loss_fn(self, outputs: Any, targets: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy, and what the strategy adds to it where `init_model`'s network gives more than logits."""
+        if isinstance(outputs, torch.Tensor):
+            return functional.cross_entropy(outputs, targets)
+        loss: torch.Tensor = self._learner().loss_of(outputs, targets)
+        return loss
+
+    @property
+    def n_classes(self) -> int:
+        """As the network says, or as the labels can tell."""
+        own = int(getattr(self.model, "num_classes", 0))
+        return own or self.labels.n_classes(np.flatnonzero(self.is_labeled))
+
+    def _learner(self) -> Any:
+        """How the network that the caller trains is made."""
+        return self.strategy.classifier(Given(self.n_classes, model=self.model))
+
+    def _shards(self, model: nn.Module, pool: Pool) -> Shards:
+        """The shards, holding the caller's network and the strategy's helpers, where the caller's network is."""
+        device = _device_of(model)
+        if self._workers is None or self._held is None or device != self._device:
+            settings = Settings(config.Read(batch_size=self.loader.batch_size), *AS_THEY_ARE, device)
+            self._workers, self._device = LocalWorkers({"train": self.images}, settings), device
+            self._held = Held(self._workers.shards)
+        for name, helper in self._helpers(pool).items():
+            weights = partial(self._weights, self._workers, name, helper)
+            self._held.hold(name, key_of(name, helper), helper.learner, weights)
+        self._workers.shards.load(Given(self.n_classes, model=model), model.state_dict())
+        return self._workers.shards
+
+    def _helpers(self, pool: Pool) -> Helpers:
+        none, (mean, std) = np.empty(0, np.int64), self.helpers.normalisation or AS_THEY_ARE
+        helpers = self.strategy.prepare(
+            Round(
+                self.round, pool, self.n_classes, Given(self.n_classes, model=self.model, fresh=True),
+                self.helpers.plan, mean, std, self.seed, (none, none), tuple(getattr(self.dataset, "classes", ())),
+            )
+        )  # fmt: skip
+        if self.helpers.normalisation is None and any(isinstance(helper, Fitted) for helper in helpers.values()):
+            raise ConfigError(
+                "normalisation: the strategy shows your images to a published network, which must know how `transform` "
+                "normalises them: give normalisation=(mean, std), each one number a channel, of pixels in 0 … 1"
+            )
+        return {
+            name: replace(helper, mean=AS_THEY_ARE[0], std=AS_THEY_ARE[1]) if isinstance(helper, Job) else helper
+            for name, helper in helpers.items()
+        }
+
+    def _weights(self, workers: LocalWorkers, name: str, helper: Job | Fitted) -> Weights:
+        if isinstance(helper, Fitted):
+            return weights_of(helper, self.images.shape)
+        if self.labels.of(helper.indices) is None:
+            raise ConfigError(
+                f"dataset: the strategy trains a {name}, and {type(self.dataset).__name__} has no labels: give it "
+                "`.targets`, or items (image, label)"
+            )
+        return workers.fit({name: helper})[name].weights
 
     def _indices(self, given: np.ndarray) -> np.ndarray:
         indices, size = np.asarray(given), len(self.is_labeled)
@@ -146,58 +238,11 @@ class QueryStrategy:
             raise ValueError(f"dataset indices must be integers in 0 … {size - 1}, got {indices.dtype} {indices}")
         return indices.astype(np.int64)
 
-    def _targets(self) -> np.ndarray:
-        """Classes [N] as the data set lists them, all 0 if it does not; a query sees those of labelled images alone."""
-        targets = getattr(self.dataset, "targets", getattr(self.dataset, "labels", None))
-        return np.zeros(len(self.is_labeled), np.int64) if targets is None else np.asarray(targets, np.int64)
-
-    def _n_classes(self, model: nn.Module) -> int:
-        return int(getattr(model, "num_classes", 0)) or int(self._targets().max()) + 1
+    def _answered(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The indices, and the classes of their images: 0 where the data set has no labels."""
+        classes = self.labels.of(indices)
+        return indices, np.zeros(len(indices), np.int64) if classes is None else classes
 
 
-class _Given:
-    """A learner around a network that the caller trains."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-
-    def build(self, shape: tuple[int, int, int]) -> nn.Module:
-        return copy.deepcopy(self.model).cpu()  # where a shard expects it, wherever the caller trains
-
-    def loss(
-        self, network: nn.Module, images: torch.Tensor, targets: torch.Tensor, progress: float
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        raise NotImplementedError("the caller trains this network")
-
-    def reader(self) -> "_Given":
-        return self
-
-
-class _TransformedImages:
-    """A map-style data set through the caller's transform: float32 [n, H, W, channels], ready for the network."""
-
-    def __init__(self, dataset: Any, transform: Any) -> None:
-        self.dataset = copy.copy(dataset)
-        if transform is not None:
-            if not hasattr(dataset, "transform"):
-                raise ConfigError(
-                    f"transform: {type(dataset).__name__} has no `.transform` that it could replace; "
-                    "give transform=None and a data set whose images are tensors, ready for the network"
-                )
-            self.dataset.transform = transform
-        self.shape: tuple[int, int, int] = self.load(np.array([0])).shape[1:]
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def load(self, indices: np.ndarray) -> np.ndarray:
-        items = [self.dataset[int(index)] for index in indices]
-        images = [item[0] if isinstance(item, tuple | list) else item for item in items]
-        if not all(isinstance(image, torch.Tensor) and image.ndim == 3 for image in images):
-            raise ConfigError(
-                f"transform: an image must become a tensor [channels, height, width], got {type(images[0]).__name__}"
-            )
-        return torch.stack([image.float() for image in images]).permute(0, 2, 3, 1).numpy()
-
-    def ids(self, indices: np.ndarray) -> list[str]:
-        return [str(index) for index in indices]
+def _device_of(model: nn.Module) -> str:
+    return next((str(parameter.device) for parameter in model.parameters()), "cpu")

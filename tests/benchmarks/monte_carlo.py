@@ -22,7 +22,7 @@ from openal_ray.models.learners import Classifier
 from openal_ray.models.monte_carlo import Sampling, _FixedDropout
 from openal_ray.pool import AllBut
 from openal_ray.selection import scores
-from openal_ray.shard import Settings
+from openal_ray.shard import ReadOrder, Settings
 from openal_ray.workers import LocalShards
 from tests.benchmarks.engine import MEAN, STD, Pictures, _one_thread, console, fashion_mnist, interleaved
 
@@ -53,9 +53,11 @@ class Case:
     def reading(self, needs: Sequence[str]) -> Callable[[], dict[str, np.ndarray]]:
         """One read of `needs` by the shard."""
         everything = AllBut(len(self.pictures), np.empty(0, np.int64))
+        order = ReadOrder("all", "train", everything, tuple(needs), Sampling(PASSES, SEED))
 
         def run() -> dict[str, np.ndarray]:
-            self.shards.read("all", "train", everything, needs, sampling=Sampling(PASSES, SEED))
+            self.shards.forget("all")  # or what was read already would not be read again
+            self.shards.read(order)
             return self.shards.gather("all").signals
 
         return run
