@@ -23,6 +23,13 @@ out = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
 err = Console(stderr=True, width=None if sys.stderr.isatty() else PIPE_WIDTH)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+price_options = (
+    click.option("--dry-run", is_flag=True, help="Only say what it will cost: images, minutes, memory, bytes."),
+    click.option(
+        "--rates", type=(float, float), metavar="READ TRAIN",
+        help="For --dry-run: images a second that one device reads and trains on; measured here if not given.",
+    ),
+)  # fmt: skip
 verbose_option = click.option("-v", "--verbose", is_flag=True, help="Show everything, Ray's own output included.")
 
 
@@ -44,9 +51,18 @@ def cli() -> None:
 @cli.command()
 @click.argument("configuration", type=click.Path(path_type=Path))
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@price_options[0]
+@price_options[1]
 @json_option
 @verbose_option
-def run(configuration: Path, overrides: Sequence[str], as_json: bool, verbose: bool) -> None:
+def run(
+    configuration: Path,
+    overrides: Sequence[str],
+    dry_run: bool,
+    rates: tuple[float, float] | None,
+    as_json: bool,
+    verbose: bool,
+) -> None:
     """Run the experiment that a YAML file describes.
 
     Any key can be set on the command line: strategy=badge, budget.n_query=50, train.epochs=20, shards=4. A strategy
@@ -54,15 +70,14 @@ def run(configuration: Path, overrides: Sequence[str], as_json: bool, verbose: b
     run one after the other and compared. Without a strategy, all labels are used (supervised reference). OpenAL's
     keys (AL.n_start=…, DATASET.name=…) are understood.
     """
-    from openal_ray import config, runs
-    from openal_ray.openal.keys import translate
+    from openal_ray import runs
     from openal_ray.progress import ProgressLine
 
     _logs(verbose)
-    values, lines = translate(config.override(config.read_file(configuration), overrides))
-    for line in lines:
-        err.print(line, highlight=False, markup=False)
-    configurations = runs.expand(values)
+    configurations = runs.expand(_read(configuration, overrides))
+    if dry_run:
+        _print_price(configurations, rates, as_json)
+        return
     with ProgressLine(err, len(configurations)) as progress, _waiting_as_json(as_json, configurations):
         finished = runs.run_all(configurations, listener=progress)
     _show([each.folder for each in finished], runs.common_folder(configurations), as_json)
@@ -220,6 +235,34 @@ def _waiting_as_json(as_json: bool, runs: Sequence[Any]) -> Iterator[None]:
             paths = [run if isinstance(run, Path) else run.folder.expanduser() for run in runs]
             _print_json([run_folder.status(path) for path in paths if (path / "config.yaml").is_file()])
         raise
+
+
+def _read(configuration: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """The keys of a file with those of the command line, OpenAL's translated; says on stderr what was."""
+    from openal_ray import config
+    from openal_ray.openal.keys import translate
+
+    values, lines = translate(config.override(config.read_file(configuration), overrides))
+    for line in lines:
+        err.print(line, highlight=False, markup=False)
+    return values
+
+
+def _print_price(configurations: Sequence[Any], stated: tuple[float, float] | None, as_json: bool) -> None:
+    """What runs would cost: round by round if it is one."""
+    from openal_ray.dry_run import quotes
+    from openal_ray.reports import prices
+
+    found = quotes(configurations, stated)
+    if as_json:
+        _print_json([{"run": label, **each.as_json()} for label, each in found])
+        return
+    one = found[0][1]
+    if len(found) == 1:
+        prices.print_rounds(one.rows, one.total, one.devices, out)
+    else:
+        prices.print_runs([(label, each.total) for label, each in found], one.devices, out)
+    out.print(prices.explanation(one.rates, one.devices), highlight=False)
 
 
 def _print_json(value: Any) -> None:
