@@ -82,14 +82,14 @@ def head(cpus: int, further: Sequence[str] = (), **environment: str) -> Iterator
         _stop(process, folder)
 
 
-def status_of(url: str, token: str | None) -> int:
-    """The HTTP status of a request with this token, or without any."""
-    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
+def answer_of(url: str, token: str | None, job: bytes | None = None) -> tuple[int, str]:
+    """Status and content type of the answer to a request with this token, or without any; POST if there is a job."""
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
-            return int(answer.status)
+        with urllib.request.urlopen(urllib.request.Request(url, job, headers), timeout=5) as answer:
+            return int(answer.status), answer.headers.get_content_type()
     except urllib.error.HTTPError as error:
-        return error.code
+        return error.code, error.headers.get_content_type()
 
 
 def _wait_for(url: str, environment: Mapping[str, str], process: subprocess.Popen, log: Path) -> None:
@@ -97,7 +97,7 @@ def _wait_for(url: str, environment: Mapping[str, str], process: subprocess.Pope
     end = time.monotonic() + START_SECONDS
     while True:
         try:
-            if status_of(f"{url}/api/jobs/", token) == 200:
+            if answer_of(f"{url}/api/jobs/", token)[0] == 200:
                 return
         except OSError:
             pass

@@ -66,7 +66,7 @@ def test_a_function_on_the_clusters_disk_stays_there() -> None:
         ({"model": {"checkpoint": "weights.pt"}}, "model.checkpoint: weights.pt is relative"),
         ({"budget": {"start": "start.txt"}}, "budget.start: start.txt is relative"),
         ({"strategy": "mine.py:rule"}, "strategy: 'mine.py:rule' names a function in 'mine.py', but"),
-        ({"strategy": {"name": "typiclust", "encoder_weights": "here.pt"}}, "strategy.encoder_weights: here.pt is a file"),
+        ({"strategy": {"name": "typiclust", "encoder_weights": "here.pt"}}, "strategy.encoder_weights: here.pt is a"),
     ],
 )  # fmt: skip
 def test_what_only_this_machine_can_see_is_refused_with_words(
