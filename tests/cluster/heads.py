@@ -1,5 +1,6 @@
 """Ray heads of a test's own: on loopback, in a session of their own, stopped by process, never by `ray stop`."""
 
+import json
 import os
 import shutil
 import signal
@@ -10,15 +11,25 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 RAY = (sys.executable, "-m", "ray.scripts.scripts")
 START_SECONDS = 90
+IDLE_MINUTES = 0.1
+FAKE_HEAD, FAKE_HEAD_TYPE = (
+    "fffffffffffffffffffffffffffffffffffffffffffffffffff00000",
+    "ray.head.default",
+)  # fixed in Ray
+FAKE_NODES = {
+    "RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_enable_autoscaler_v2": "1",
+    "RAY_CLOUD_INSTANCE_ID": FAKE_HEAD, "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD,
+}  # fmt: skip
 ROOT = Path(__file__).parents[2]
 
 
@@ -31,6 +42,16 @@ class Head:
     environment: Mapping[str, str]
     folder: Path
     pid: int
+
+    @property
+    def token(self) -> str:
+        return Path(self.environment["RAY_AUTH_TOKEN_PATH"]).read_text()
+
+    def ask(self, path: str) -> Any:
+        """The dashboard's answer to a request with the token."""
+        request = urllib.request.Request(f"{self.dashboard}{path}", headers={"Authorization": f"Bearer {self.token}"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)
 
     def processes(self) -> list[psutil.Process]:
         """All processes of it: of its session, or with its folder in their command line."""
@@ -53,8 +74,12 @@ def free_port() -> int:
 
 
 @contextmanager
-def head(cpus: int, further: Sequence[str] = (), **environment: str) -> Iterator[Head]:
-    """A head with dashboard and token authentication."""
+def head(cpus: int, workers: Mapping[str, Any] | None = None) -> Iterator[Head]:
+    """A head with dashboard and token authentication.
+
+    workers  node types of an autoscaler whose nodes are processes of this machine; ray.cluster_utils' own such cluster
+             is not in the wheel, and stops every Ray of the machine
+    """
     folder = Path(tempfile.mkdtemp(prefix="oar_"))  # short: sockets have short names
     (folder / "token").write_text("0123456789abcdef" * 4)
     (folder / "token").chmod(0o600)
@@ -68,8 +93,13 @@ def head(cpus: int, further: Sequence[str] = (), **environment: str) -> Iterator
     command = [
         *RAY, "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={gcs}",
         "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--num-cpus={cpus}",
-        "--object-store-memory=100000000", f"--temp-dir={folder / 'ray'}", *further,
+        "--object-store-memory=100000000", f"--temp-dir={folder / 'ray'}",
     ]  # fmt: skip
+    environment: dict[str, str] = {}
+    if workers:
+        environment = FAKE_NODES
+        (folder / "autoscaler.json").write_text(json.dumps(_fake_nodes(f"127.0.0.1:{gcs}", workers)))
+        command.append(f"--autoscaling-config={folder / 'autoscaler.json'}")
     with (folder / "head.log").open("w") as log:
         process = subprocess.Popen(
             command, env={**known, **environment}, stdout=log, stderr=log, cwd=folder, start_new_session=True
@@ -90,6 +120,28 @@ def answer_of(url: str, token: str | None, job: bytes | None = None) -> tuple[in
             return int(answer.status), answer.headers.get_content_type()
     except urllib.error.HTTPError as error:
         return error.code, error.headers.get_content_type()
+
+
+def _fake_nodes(gcs: str, workers: Mapping[str, Any]) -> dict[str, Any]:
+    empty_lists = (
+        "initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands",
+        "head_start_ray_commands", "worker_start_ray_commands", "cluster_synced_files", "rsync_exclude", "rsync_filter",
+    )  # fmt: skip
+    return {
+        "cluster_name": "fake", "max_workers": 8, "upscaling_speed": 1.0, "idle_timeout_minutes": IDLE_MINUTES,
+        "provider": {
+            "type": "external",
+            "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
+            "gcs_address": gcs, "use_node_id_as_ip": True, "disable_node_updaters": True,
+            "disable_launch_config_check": True, "launch_multiple": True, "head_node_id": FAKE_HEAD,
+        },
+        "auth": {}, "docker": {}, "file_mounts": {}, "file_mounts_sync_continuously": False,
+        **{name: [] for name in empty_lists},
+        "head_node_type": FAKE_HEAD_TYPE,
+        "available_node_types": {
+            FAKE_HEAD_TYPE: {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}, **workers,
+        },
+    }  # fmt: skip
 
 
 def _wait_for(url: str, environment: Mapping[str, str], process: subprocess.Popen, log: Path) -> None:

@@ -48,18 +48,6 @@ def config_file(cluster: Head) -> Path:
     return path
 
 
-def secret(cluster: Head) -> str:
-    return Path(cluster.environment["RAY_AUTH_TOKEN_PATH"]).read_text()
-
-
-def state_of(cluster: Head, job: str) -> dict:
-    from urllib.request import Request, urlopen
-
-    request = Request(f"{cluster.dashboard}/api/jobs/{job}", headers={"Authorization": f"Bearer {secret(cluster)}"})
-    with urlopen(request, timeout=10) as answer:
-        return dict(json.load(answer))
-
-
 def test_a_run_is_submitted_followed_and_selects_what_it_selects_here(
     cluster: Head, config_file: Path, tmp_path: Path
 ) -> None:
@@ -76,10 +64,10 @@ def test_a_run_is_submitted_followed_and_selects_what_it_selects_here(
     assert (out / "selections.csv").read_text() == (here / "selections.csv").read_text()
 
     # No secret in what is kept: the run folder, the job's description, its log and Ray's own.
-    told = [json.dumps(state_of(cluster, ended["job"])), done.stderr]
+    told = [json.dumps(cluster.ask(f"/api/jobs/{ended['job']}")), done.stderr]
     kept = [*out.rglob("*"), *(path for path in cluster.folder.rglob("*") if path.name != "token")]
     told += [path.read_text(errors="replace") for path in kept if path.is_file() and path.suffix in TEXTS]
-    assert not [text[:80] for text in told if secret(cluster) in text]
+    assert not [text[:80] for text in told if cluster.token in text]
     assert len(told) > 20 and "working_dir" in told[0]
 
 
@@ -120,10 +108,10 @@ def test_ctrl_c_detaches_and_the_job_goes_on_until_it_is_stopped(
     assert "Detached; the job goes on." in said
     stop = next(line for line in said.splitlines() if line.startswith("stop it:")).split()[2:]
     job = stop[-1]
-    assert state_of(cluster, job)["status"] == "RUNNING"
+    assert cluster.ask(f"/api/jobs/{job}")["status"] == "RUNNING"
     done = subprocess.run([*RAY, *stop[1:]], env=dict(cluster.environment), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert state_of(cluster, job)["status"] == "STOPPED"
+    assert cluster.ask(f"/api/jobs/{job}")["status"] == "STOPPED"
 
 
 def test_rays_own_command_runs_what_launch_ships(cluster: Head) -> None:
