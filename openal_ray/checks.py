@@ -8,7 +8,7 @@ from openal_ray import start_set
 from openal_ray.config import Config
 from openal_ray.data.dataset import Dataset
 from openal_ray.errors import ConfigError
-from openal_ray.models import backbones, signals
+from openal_ray.models import backbones, clip, signals
 from openal_ray.models.learners import Classifier
 from openal_ray.models.monte_carlo import Sampling
 from openal_ray.strategies import catalogue
@@ -35,12 +35,14 @@ def check(config: Config, dataset: Dataset, begun: bool = False) -> Strategy | N
         return None
     strategy = catalogue.build(config.strategy.name, config.strategy.parameters)
     signals.check_names(strategy.all_needs)
+    clip.check(config.clip, dataset.classes, strategy.all_needs)
     _check_network(config, dataset, strategy)
     if config.budget.n_end > len(dataset.train):
         log.warning("budget.n_end=%d is more than the %d images there are: the run ends when all of them are labelled",
                     config.budget.n_end, len(dataset.train))  # fmt: skip
     if not begun:
-        start_set.check(config.budget, len(dataset.classes), dataset.labels)
+        noise_ratio = config.open_set.noise_ratio if config.open_set else None
+        start_set.check(config.budget, len(dataset.classes), dataset.labels, noise_ratio or 0.0)
     if config.budget.start == "none" and strategy.needs_start:
         raise ConfigError(
             f"budget.start=none: {config.strategy.name} needs a start set to train on; "

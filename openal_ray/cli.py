@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -160,6 +161,33 @@ def resume(folder: Path, overrides: Sequence[str], as_json: bool, verbose: bool)
 
 
 @cli.command()
+@click.argument("configuration", type=click.Path(path_type=Path))
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@json_option
+@verbose_option
+def zeroshot(configuration: Path, overrides: Sequence[str], as_json: bool, verbose: bool) -> None:
+    """Measure CLIP or CLIPN on the test images, before any label is bought.
+
+    The keys under clip say which: clip.model=ViT-B-32 clip.pretrained=laion2b_s34b_b79k, or clip.checkpoint=FILE of
+    CLIPN. clip.templates=FILE and clip.class_names=FILE change what it is told of the classes.
+    """
+    from openal_ray import config, zeroshot
+    from openal_ray.openal.keys import translate
+
+    _logs(verbose)
+    values, lines = translate(config.override(config.read_file(configuration), overrides))
+    for line in lines:
+        err.print(line, highlight=False, markup=False)
+    found = zeroshot.evaluate(config.parse({**values, "strategy": None, "seed": 0}))
+    if as_json:
+        _print_json(found)
+        return
+    _print_facts({name: _rounded(value) for name, value in found.items() if name != "per_class"})
+    rows = [{name: _rounded(value) for name, value in row.items()} for row in found["per_class"]]
+    _print_table(rows, ("class", "support", "recall", "precision", "f1"))
+
+
+@cli.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @json_option
 def status(folder: Path, as_json: bool) -> None:
@@ -198,7 +226,7 @@ def strategies(name: str | None, as_json: bool) -> None:
     elif name:
         _print_facts(facts[0])
     else:
-        _print_table(facts, ("name", "family", "needs", "paper", "aliases"))
+        _print_table([_brief(entry) for entry in facts], ("name", "family", "needs", "paper", "aliases"))
 
 
 @cli.command()
@@ -325,10 +353,18 @@ def _print_json(value: Any) -> None:
 
 
 def _print_table(facts: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
-    table = Table(*columns)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for column in columns:
+        table.add_column(column, no_wrap=column == "name", overflow="fold")  # a name is there to be copied
     for entry in facts:
         table.add_row(*(_text(entry[column]) for column in columns))
     out.print(table)
+
+
+def _brief(facts: dict[str, Any]) -> dict[str, Any]:
+    """A strategy in a line: signals without the helpers they come from, once each, and papers without their numbers."""
+    signals = dict.fromkeys(need.rpartition(".")[2] for need in facts["needs"])
+    return facts | {"needs": list(signals), "paper": facts["paper"].partition(" (")[0]}
 
 
 def _print_facts(facts: dict[str, Any]) -> None:
@@ -341,6 +377,12 @@ def _text(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key}={default}" for key, default in value.items()) or "none"
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _rounded(inner) for name, inner in value.items()}
+    return f"{value:.4f}" if isinstance(value, float) else value
 
 
 def _logs(verbose: bool) -> None:

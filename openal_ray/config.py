@@ -34,6 +34,10 @@ def _with_absolute_path(name: str) -> str:
     return f"{absolute(path)}:{function}" if colon and path.endswith(".py") else name
 
 
+def _absolute_if_file(name: str) -> str:
+    return absolute(name) if Path(name).expanduser().is_file() else name
+
+
 Name = Annotated[str, AfterValidator(_with_absolute_path)]
 LocalPath = Annotated[Path, AfterValidator(lambda path: Path(absolute(str(path))))]
 
@@ -94,10 +98,39 @@ class Budget(Section):
     start: Literal["stratified", "random", "given", "none"] | Path = Field(
         "stratified", description="the start set's rule; given: rows labelled already; or a file of dataset indices"
     )
-    n_start: int = Field(100, ge=0, description="labels in the start set")
+    n_start: int | float = Field(
+        100, ge=0, description="images in the start set; below 1, a share of the images of known classes"
+    )
     n_query: int = Field(100, ge=1, description="labels bought each round")
     n_end: int = Field(1000, ge=1, description="labels at the end; the last round is cut to reach it exactly")
     n_subset: int | float = Field(0, ge=0, description="candidates drawn first: a count, a share below 1, 0 for all")
+
+
+class KnownDraw(Section):
+    """How known classes are drawn where open_set.known says only how many."""
+
+    rule: str = Field("openal", description="openal, lfosa, eoal, mqnet or ccal: as those publications drew them")
+    seed: int = Field(0, ge=0, description="of openal")
+    trial: int = Field(0, ge=0, description="of mqnet")
+
+
+class OpenSet(Section):
+    """Images of no known class in the pool: which classes are known, and how many of the other images there are."""
+
+    known: int | float | tuple[int | str, ...] | None = Field(
+        None, description="known classes: how many, which share, or which ones (numbers or names)"
+    )
+    draw: KnownDraw = KnownDraw()
+    unknown: tuple[str, ...] = Field((), description="labels that mean: none of the classes, such as none_of_these")
+    noise_ratio: float | None = Field(
+        None, ge=0, lt=1, description="share of other images in the pool; not given: all there are (mismatch protocols)"
+    )
+    clean_start: int = Field(0, ge=0, description="start-set images that noise_ratio does not count (CCAL)")
+    seed: int = Field(0, ge=0, description="draws which other images stay; the same for all runs compared")
+    other: Name | None = Field(None, description="another data set whose images join as out-of-distribution")
+    return_rejected: bool = Field(
+        False, description="rejected images stay in the pool and may be paid for again, as in LfOSA's published code"
+    )
 
 
 class Named(Section):
@@ -151,6 +184,27 @@ class Read(Section):
     fold_batchnorm: bool = Field(True, description="merge BatchNorm into the convolutions before it")
 
 
+class Clip(Section):
+    """CLIP and CLIPN: what the images' likeness to texts on the classes is read from."""
+
+    model: str = Field("ViT-B-16", description="a model of open_clip")
+    pretrained: Annotated[str, AfterValidator(_absolute_if_file)] = Field(
+        "laion2b_s34b_b88k", description="its weights: a tag of open_clip, fetched once, or a file of them"
+    )
+    checkpoint: LocalPath | None = Field(
+        None, description="a checkpoint of CLIPN, for the texts that say no; one with all towers replaces the model too"
+    )
+    negated: bool = Field(
+        False, description="say no by negated sentences: for CLIPN's hand-crafted kind; experimental without checkpoint"
+    )
+    templates: LocalPath | None = Field(None, description="a file of sentences, one a line, with {} for the class")
+    negated_templates: LocalPath | None = Field(None, description="likewise, of sentences that say no")
+    class_names: LocalPath | None = Field(None, description="a YAML file from class names to the words for them")
+    cache: LocalPath = Field(
+        Path("~/.cache/openal_ray/clip"), validate_default=True, description="where embedded texts are kept"
+    )
+
+
 class Cluster(Section):
     """Where the work runs."""
 
@@ -177,10 +231,12 @@ class Config(Section):
     seed: int = Field(0, ge=0)
     out: Path | None = Field(None, description="the run folder; runs/DATA-STRATEGY-SEED if not given")
     data: Data = Data()
+    open_set: OpenSet | None = Field(None, description="not given: every image is of a known class")
     model: Model = Model()
     budget: Budget = Budget()
     train: Train = Train()
     read: Read = Read()
+    clip: Clip = Clip()
     shards: int = Field(2, ge=1, description="actors that share the pool")
     cluster: Cluster = Cluster()
     tracking: Tracking = Tracking()
@@ -197,8 +253,10 @@ class Config(Section):
     def _consistent(self) -> "Config":
         budget = self.budget
         if self.strategy and budget.start in ("stratified", "random"):
-            if budget.n_start < 1:
-                raise ValueError("budget.n_start must be at least 1, or set budget.start=none to begin without labels")
+            if not budget.n_start:
+                raise ValueError("budget.n_start must be above 0, or set budget.start=none to begin without labels")
+            if budget.n_start > 1 and not float(budget.n_start).is_integer():
+                raise ValueError(f"budget.n_start must be a share below 1 or a whole number, got {budget.n_start}")
             if budget.n_end < budget.n_start:
                 raise ValueError(f"budget.n_end ({budget.n_end}) must not be below budget.n_start ({budget.n_start})")
         if 0 < budget.n_subset < 1 or float(budget.n_subset).is_integer():

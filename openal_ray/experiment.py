@@ -10,10 +10,11 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
-from openal_ray import metrics, seeds, start_set
+from openal_ray import metrics, open_set_metrics, seeds, start_set
 from openal_ray.checks import check
 from openal_ray.config import Config
 from openal_ray.data.dataset import Dataset
@@ -21,7 +22,7 @@ from openal_ray.errors import ConfigError, DataError, UserError
 from openal_ray.listener import Listener, Silent
 from openal_ray.models.learners import Classifier, Learner
 from openal_ray.networks import Networks
-from openal_ray.pool import AllBut, AnswersPending, DatasetOracle, Listed
+from openal_ray.pool import OUT_OF_DISTRIBUTION, UNLABELLED, AllBut, AnswersPending, DatasetOracle, Listed, Pool
 from openal_ray.record import State
 from openal_ray.run_folder import RunFolder
 from openal_ray.shard import ReadOrder
@@ -43,8 +44,8 @@ class Experiment:
         self.listener = listener or Silent()
         self.strategy = check(config, dataset, begun=bool(self.state.asked))
         self.oracle = DatasetOracle(dataset.labels)
-        folder.record.begin(dataset.name, len(dataset.train), dataset.classes, self._draw_validation)
-        self.pool = self.state.pool()
+        folder.record.begin(dataset.name, len(dataset.train), dataset.classes, self._draw_validation, dataset.outside)
+        self.pool = self._replayed()
         self.networks = Networks(workers, folder, dataset.train.shape, self.listener)
         self._seconds: dict[str, float] = {}
 
@@ -67,6 +68,8 @@ class Experiment:
         if self.state.round < 0:
             self.ask_start_set()
         self.listener.begin(self.config, self.folder.path, self.rounds, len(self.state.evaluated))
+        if self.strategy and self.config.strategy:
+            log.info("picks of %s: %s", self.config.strategy.name, self.strategy.guarantee)
         while not self.state.ending:
             if self.state.pending:
                 self.annotate()
@@ -89,7 +92,9 @@ class Experiment:
             if self.strategy is None:
                 chosen = self.oracle.answerable(pool.unlabelled)
             else:
-                chosen = start_set.choose(self.config.budget, pool, self.oracle, len(self.dataset.classes), rng)
+                chosen = start_set.choose(
+                    self.config.budget, pool, self.oracle, len(self.dataset.classes), rng, self._noise_ratio
+                )
             found = self._undecodable(chosen)
             if not found:
                 break
@@ -142,7 +147,7 @@ class Experiment:
             "evaluate_seconds": time.perf_counter() - trained,
         }  # fmt: skip
         row = {
-            "round": round, "labelled": len(self.pool.labelled), **measured.scalars(),
+            "round": round, "labelled": len(self.pool.labelled), **measured.scalars(), **self._open_set_row(round),
             **{name: _milliseconds(value) for name, value in seconds.items()},
         }  # fmt: skip
         self.folder.record.append(
@@ -168,6 +173,10 @@ class Experiment:
         }  # fmt: skip
         if found.notes:
             asked["notes"] = dict(found.notes)
+        if found.purity and (detection := open_set_metrics.detection_of(*found.purity, self.dataset.labels)):
+            asked["detection"] = asdict(detection)
+        if self.strategy and round:
+            asked["guarantee"] = self.strategy.guarantee
         lines = [asked]
         try:
             lines.append({"kind": "answered", "round": round, "answers": self.oracle.answer(found.indices)})
@@ -179,7 +188,27 @@ class Experiment:
         self._answered()
 
     def _answered(self) -> None:
-        self.pool = self.state.pool()
+        self.pool = self._replayed()
+
+    def _replayed(self) -> Pool:
+        open_set = self.config.open_set
+        return self.state.pool(return_rejected=open_set is not None and open_set.return_rejected)
+
+    @property
+    def _noise_ratio(self) -> float | None:
+        return self.config.open_set.noise_ratio if self.config.open_set else None
+
+    def _open_set_row(self, round: int) -> dict[str, Any]:
+        """The columns of metrics.csv about images of no known class; none where there cannot be any."""
+        if self.config.open_set is None and not (self.dataset.labels == OUT_OF_DISTRIBUTION).any():
+            return {}
+        labels = self.dataset.labels[AllBut(self.pool.size, np.sort(self.pool.held_out)).between(0, self.pool.size)]
+        n_id = None if (labels == UNLABELLED).any() else int((labels >= 0).sum())
+        rounds = [open_set_metrics.Answered(past.indices, past.answers) for past in self.state.history()]
+        found = open_set_metrics.selection(rounds, len(self.dataset.classes), n_id)[-1]
+        return found.row() | {
+            f"detector_{name}": value for name, value in self.state.asked[round].get("detection", {}).items()
+        }
 
     def _next_budget(self) -> int:
         """Images to ask next: n_query, cut to reach n_end exactly, and to what is unlabelled."""
@@ -188,8 +217,7 @@ class Experiment:
         return min(self.config.budget.n_query, self._left_to_buy())
 
     def _left_to_buy(self) -> int:
-        bought = len(self.pool.labelled) + len(self.pool.rejected)
-        return max(0, min(self.config.budget.n_end - bought, self.pool.unlabelled.count))
+        return max(0, min(self.config.budget.n_end - self.state.bought, self.pool.unlabelled.count))
 
     def _job(self, round: int) -> Job:
         """Round `round`'s training, complete: the same on every machine, before and after a crash."""
@@ -209,8 +237,8 @@ class Experiment:
         config, data = self.config, self.dataset
         helpers = self.strategy.prepare(
             Round(
-                round, self.pool, len(data.classes), self._learner(), config.train, data.mean, data.std, config.seed,
-                self._validation(),
+                round, self.pool, len(data.classes), self._classifier(), config.train, data.mean, data.std, config.seed,
+                self._validation(), data.classes, config.clip,
             )
         )  # fmt: skip
         return helpers
@@ -221,15 +249,18 @@ class Experiment:
         return indices, self.dataset.labels[indices]
 
     def _learner(self) -> Learner:
+        classifier = self._classifier()
+        return self.strategy.classifier(classifier) if self.strategy else classifier
+
+    def _classifier(self) -> Classifier:
         model, train, n_classes = self.config.model, self.config.train, len(self.dataset.classes)
         weights: tuple[float, ...] = ()
         if train.class_weights == "balanced" and len(self.pool.classes):
             sizes = np.bincount(self.pool.classes, minlength=n_classes)
             weights = tuple(np.where(sizes, len(self.pool.classes) / (n_classes * np.maximum(sizes, 1)), 1.0).tolist())
-        classifier = Classifier(
+        return Classifier(
             n_classes, model.name, model.pretrained, model.checkpoint, model.params, train.label_smoothing, weights
         )
-        return self.strategy.classifier(classifier) if self.strategy else classifier
 
     def _evaluate(self, round: int) -> metrics.Metrics:
         shards, labels = self.workers.shards, self.dataset.test_labels

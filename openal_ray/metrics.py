@@ -91,28 +91,34 @@ def aubc(labelled: np.ndarray, values: np.ndarray) -> float:
     return float(np.trapezoid(values, labelled) / span) if span > 0 else float(values.mean())
 
 
+def labels_needed(labelled: np.ndarray, values: np.ndarray, target: float) -> float:
+    """The label count at which a curve first reaches a value, read between its points by a straight line.
+
+    returns   the count, which is the first one for a curve that starts there; nan where it never gets there
+    raises    ValueError if the arrays differ in length, are empty, or the counts fall
+    """
+    labelled, values = _checked_curve(labelled, values)
+    reached = np.flatnonzero(values >= target)
+    if len(reached) == 0:
+        return float("nan")
+    first = reached[0]
+    if first == 0:
+        return float(labelled[0])
+    share = (target - values[first - 1]) / (values[first] - values[first - 1])
+    return float(labelled[first - 1] + share * (labelled[first] - labelled[first - 1]))
+
+
 def labels_saved(
     labelled: np.ndarray, values: np.ndarray, reference_labelled: np.ndarray, reference_values: np.ndarray
 ) -> float:
     """How many labels fewer a curve needs than a reference curve to reach the reference's last value.
 
-    Where the curve first reaches that value is read between its points by a straight line.
-    returns   the reference's last label count minus that count: negative where the curve needs more labels,
+    returns   the reference's last label count minus `labels_needed`: negative where the curve needs more labels,
               nan where it never gets there
     raises    ValueError if a curve's arrays differ in length, are empty, or its counts fall
     """
-    labelled, values = _checked_curve(labelled, values)
     reference_labelled, reference_values = _checked_curve(reference_labelled, reference_values)
-    target = reference_values[-1]
-    reached = np.flatnonzero(values >= target)
-    if len(reached) == 0:
-        return float("nan")
-    first = reached[0]
-    needed = labelled[first]
-    if first > 0:
-        share = (target - values[first - 1]) / (values[first] - values[first - 1])
-        needed = labelled[first - 1] + share * (labelled[first] - labelled[first - 1])
-    return float(reference_labelled[-1] - needed)
+    return float(reference_labelled[-1]) - labels_needed(labelled, values, float(reference_values[-1]))
 
 
 def _checked(probs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -117,6 +117,7 @@ class Pool:
     classes   [L] their classes, 0 … n_classes-1
     rejected  [R] indices the oracle called out-of-distribution
     held_out  [H] indices outside the experiment: the validation split, images that cannot be decoded
+    return_rejected  rejected images may be asked, and paid for, again: LfOSA's published setting
     Everything else is unlabelled. Memory is O(L + R + H), whatever the size.
     """
 
@@ -125,6 +126,7 @@ class Pool:
     classes: np.ndarray = field(default_factory=_none)
     rejected: np.ndarray = field(default_factory=_none)
     held_out: np.ndarray = field(default_factory=_none)
+    return_rejected: bool = False
 
     def __post_init__(self) -> None:
         for name in ("labelled", "classes", "rejected", "held_out"):
@@ -136,7 +138,7 @@ class Pool:
         if (self.classes < 0).any():
             raise ValueError(f"classes must be 0 or more, got {self.classes.min()}")
         everything = np.concatenate([self.labelled, self.rejected, self.held_out])
-        if len(everything) != len(self.taken):
+        if len(everything) != len(np.unique(everything)):
             raise ValueError("an index is in the pool twice: labelled, rejected and held_out must be disjoint")
         if len(self.taken) and not 0 <= self.taken[0] <= self.taken[-1] < self.size:
             raise ValueError(f"indices must lie in 0 … {self.size - 1}, got {self.taken[0]} … {self.taken[-1]}")
@@ -144,9 +146,15 @@ class Pool:
     @cached_property
     def taken(self) -> np.ndarray:
         """Every index that is not unlabelled, ascending."""
-        indices = np.unique(np.concatenate([self.labelled, self.rejected, self.held_out]))
+        gone = [self.labelled, self.held_out] if self.return_rejected else [self.labelled, self.rejected, self.held_out]
+        indices = np.unique(np.concatenate(gone))
         indices.setflags(write=False)
         return indices
+
+    @property
+    def answered(self) -> np.ndarray:
+        """Indices of labelled images, then of rejected ones, each in the order they were answered."""
+        return np.concatenate([self.labelled, self.rejected])
 
     @property
     def unlabelled(self) -> AllBut:
@@ -163,8 +171,12 @@ class Pool:
             self,
             labelled=np.concatenate([self.labelled, indices[known]]),
             classes=np.concatenate([self.classes, answers[known]]),
-            rejected=np.concatenate([self.rejected, indices[~known]]),
+            rejected=np.concatenate([self.rejected, self._new(indices[~known])]),
         )
+
+    def _new(self, rejected: np.ndarray) -> np.ndarray:
+        """Those that were not rejected before, where images may be asked again."""
+        return rejected[~np.isin(rejected, self.rejected)] if self.return_rejected else rejected
 
     def hold_out(self, indices: Sequence[int] | np.ndarray) -> "Pool":
         """The pool without `indices`, which leave the experiment."""

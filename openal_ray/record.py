@@ -1,11 +1,12 @@
 """rounds.jsonl: the append-only account of an experiment, from which the pool and every table are derived.
 
 One JSON object a line. The first is
-  begin      the data set's name, number of train images and classes, and the validation split
+  begin      the data set's name, number of train images and classes, the validation split, and `outside`, the images
+             that are no part of the experiment
 then, in this order for each round,
-  asked      the query: indices, ids, scores, seconds; round 0 is the start set; and `skipped`, the images that were
-             found to be undecodable on the way and left the experiment: index to reason; `notes`, if the strategy
-             wants to remember something of each image
+  asked      the query: indices, ids, scores, seconds; round 0 is the start set, later ones have the strategy's
+             `guarantee`: exact, or what kind of approximation; `skipped`, the images that were found to be undecodable
+             on the way and left the experiment: index to reason; `notes`, what the strategy wants to remember of each
   answered   the oracle's answers to it, -1 for out-of-distribution (in one write with `asked` if they are at hand)
   evaluated  metrics on the test images and seconds, per-class table, training epochs
   finished   the last line of a run whose budget is spent
@@ -97,9 +98,23 @@ class State:
             if number in self.answered
         )  # fmt: skip
 
-    def pool(self) -> Pool:
-        """The pool after all answers, without the validation split and the skipped images."""
-        pool = Pool(self.begin["images"], held_out=np.union1d(self.validation, self.skipped))
+    @property
+    def outside(self) -> np.ndarray:
+        """Indices of the images that are no part of the experiment."""
+        return np.array(self.begin.get("outside", []), dtype=np.int64)
+
+    @property
+    def bought(self) -> int:
+        """How many answers were paid for, start set included."""
+        return sum(len(line["answers"]) for line in self.answered.values())
+
+    def pool(self, return_rejected: bool = False) -> Pool:
+        """The pool after all answers, without the validation split, the skipped images and those outside.
+
+        return_rejected  rejected images may be asked again
+        """
+        held_out = np.unique(np.concatenate([self.validation, self.skipped, self.outside]))
+        pool = Pool(self.begin["images"], held_out=held_out, return_rejected=return_rejected)
         for number, answer in sorted(self.answered.items()):
             pool = pool.annotate(self.asked[number]["indices"], answer["answers"])
         return pool
@@ -115,7 +130,12 @@ class Record:
             self._replay(repair=not read_only)
 
     def begin(
-        self, data: str, images: int, classes: Sequence[str], validation: Callable[[], Iterable[int]] = tuple
+        self,
+        data: str,
+        images: int,
+        classes: Sequence[str],
+        validation: Callable[[], Iterable[int]] = tuple,
+        outside: Sequence[int] | np.ndarray = (),
     ) -> None:
         """Writes the first line, or checks that the data set is still the one that the run began with.
 
@@ -124,7 +144,7 @@ class Record:
         now = {"kind": "begin", "data": data, "images": images, "classes": list(classes)}
         then = self.state.begin
         if not then:
-            self.append(now | {"validation": validation()})
+            self.append(now | {"validation": validation()} | ({"outside": outside} if len(outside) else {}))
             return
         for key, value in now.items():
             if value != then.get(key):

@@ -14,8 +14,10 @@ import yaml
 from openal_ray import config
 from openal_ray.checks import check
 from openal_ray.config import Config
-from openal_ray.data import catalogue
+from openal_ray.data import catalogue, open_set
 from openal_ray.data.dataset import Dataset
+from openal_ray.data.known_classes import Draw
+from openal_ray.data.open_set import Opened, OpenSet
 from openal_ray.errors import ConfigError, TrainingError, UserError
 from openal_ray.experiment import Experiment
 from openal_ray.listener import Listener, Silent
@@ -157,10 +159,26 @@ def _canonical(configuration: Config) -> Config:
 
 def load_dataset(configuration: Config) -> Dataset:
     """The data set that the configuration names; raises DataError or ConfigError."""
-    data = configuration.data
+    closed = _closed(configuration, configuration.data.name)
+    if configuration.open_set is None:
+        return closed
+    return opened(closed, configuration).dataset
+
+
+def opened(closed: Dataset, configuration: Config) -> Opened:
+    """The data set with images of no known class, as the configuration's open_set says."""
+    chosen = configuration.open_set
+    assert chosen is not None
+    draw = Draw(chosen.draw.rule, chosen.draw.seed, chosen.draw.trial)
+    protocol = OpenSet(chosen.known, draw, chosen.unknown, chosen.noise_ratio, chosen.clean_start, chosen.seed)
+    return open_set.opened(closed, protocol, _closed(configuration, chosen.other) if chosen.other else None)
+
+
+def _closed(configuration: Config, name: str) -> Dataset:
+    data, own = configuration.data, name == configuration.data.name
     return catalogue.load(
-        data.name, root=data.root.expanduser(), image_size=data.image_size, channels=data.channels,
-        convert=data.convert, mean=data.mean, std=data.std, download=data.download, params=data.params,
+        name, root=data.root.expanduser(), image_size=data.image_size, channels=data.channels,
+        convert=data.convert, mean=data.mean, std=data.std, download=data.download, params=data.params if own else {},
     )  # fmt: skip
 
 
@@ -172,10 +190,15 @@ class _Datasets:
         self._loaded: dict[str, Dataset] = {}
 
     def of(self, configuration: Config) -> Dataset:
-        key = configuration.data.model_dump_json()
-        if self._given is None and key not in self._loaded:
-            self._loaded[key] = load_dataset(configuration)
-        return self._given or self._loaded[key]
+        key = configuration.model_dump_json(include={"data", "open_set"})
+        if key not in self._loaded:
+            self._loaded[key] = self._load(configuration)
+        return self._loaded[key]
+
+    def _load(self, configuration: Config) -> Dataset:
+        if self._given is None:
+            return load_dataset(configuration)
+        return opened(self._given, configuration).dataset if configuration.open_set else self._given
 
 
 def _finish(runs: Sequence[tuple[RunFolder, Config]], datasets: _Datasets, listener: Listener) -> list[Run]:

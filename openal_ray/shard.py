@@ -94,11 +94,13 @@ class Rows:
     reading  the rows of this reading
     among    only those of these members; None: all of them
     beside   further readings, whose signals of the same images come along
+    where    signals to bool [n]: only the rows that pass
     """
 
     reading: str
     among: Members | None = None
     beside: tuple[str, ...] = ()
+    where: Callable[[Signals], np.ndarray] | None = None
 
 
 class Shard:
@@ -183,6 +185,10 @@ class Shard:
             other = self.gather(name)
             if other is not None:
                 given |= other.only(found.indices).signals
+        if rows.where is not None:
+            whole = Reading(found.indices, given)
+            found = whole.only(found.indices[rows.where(given)])
+            given = dict(found.signals)
         return Part(found.indices, given, self.settings.device, self.networks) if len(found.indices) else None
 
     def _batches(self, images: str, wanted: np.ndarray, bad: dict[int, str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -1,24 +1,26 @@
 """The images that are labelled before round 0."""
 
 from collections import Counter
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
 from openal_ray.config import Budget
 from openal_ray.errors import ConfigError, unknown_name
-from openal_ray.pool import UNLABELLED, DatasetOracle, Pool
+from openal_ray.pool import UNLABELLED, DatasetOracle, Listed, Pool
 
 RULES = ("stratified", "random", "given", "none")
 
 
-def check(budget: Budget, n_classes: int, labels: np.ndarray) -> None:
+def check(budget: Budget, n_classes: int, labels: np.ndarray, noise_ratio: float = 0.0) -> None:
     """Raises ConfigError for a start set that cannot be drawn; `labels` are the data set's."""
     unlabelled = labels == UNLABELLED
-    if budget.start == "stratified" and budget.n_start < n_classes:
+    if budget.start == "stratified" and 1 <= budget.n_start and budget.n_start * (1 - noise_ratio) < n_classes:
+        known = f", of which {1 - noise_ratio:.0%} of known classes," if noise_ratio else ""
         raise ConfigError(
-            f"budget.n_start={budget.n_start} is less than the {n_classes} classes, so a stratified start set cannot "
-            "hold one image of each. Raise it, or set budget.start=random."
+            f"budget.n_start={budget.n_start}{known} is less than the {n_classes} classes, so a stratified start set "
+            "cannot hold one image of each. Raise it, or set budget.start=random."
         )
     if budget.start == "given" and not unlabelled.any():
         raise ConfigError(
@@ -36,19 +38,43 @@ def check(budget: Budget, n_classes: int, labels: np.ndarray) -> None:
         _indices_in(budget.start, len(labels))
 
 
-def choose(budget: Budget, pool: Pool, oracle: DatasetOracle, n_classes: int, rng: np.random.Generator) -> np.ndarray:
-    """Dataset indices of the start set, by the rule budget.start; at most the pool has."""
-    count = min(budget.n_start, pool.unlabelled.count)
+def choose(
+    budget: Budget,
+    pool: Pool,
+    oracle: DatasetOracle,
+    n_classes: int,
+    rng: np.random.Generator,
+    noise_ratio: float | None = None,
+) -> np.ndarray:
+    """Dataset indices of the start set, by the rule budget.start; at most the pool has.
+
+    Images of no known class are not among them, whatever the rule, unless
+    noise_ratio  so large a share of the start set is of them, as in the protocols of that family
+    """
     if budget.start == "none":
         return np.empty(0, dtype=np.int64)
-    if budget.start == "random":
-        return pool.unlabelled.draw(count, rng)
-    if budget.start == "stratified":
-        return oracle.stratified(pool.unlabelled, count, n_classes, rng)
     if budget.start == "given":
         return oracle.answerable(pool.unlabelled)
+    if budget.start in ("random", "stratified"):
+        return _drawn(budget, pool, oracle, n_classes, rng, noise_ratio or 0.0)
+    assert isinstance(budget.start, Path)
     indices = _indices_in(budget.start, pool.size)
     return indices[~np.isin(indices, pool.held_out)]
+
+
+def _drawn(
+    budget: Budget, pool: Pool, oracle: DatasetOracle, n_classes: int, rng: np.random.Generator, noise_ratio: float
+) -> np.ndarray:
+    known = Listed(oracle.in_distribution(pool.unlabelled))
+    rejected = np.setdiff1d(oracle.answerable(pool.unlabelled), known.indices)
+    share = Fraction(str(budget.n_start))  # as the decimal it is written as, so that no float error costs an image
+    count = int(share * known.count) if share < 1 else int(share)
+    n_rejected = min(int(count * Fraction(str(noise_ratio))), len(rejected))
+    n_known = min(int(count * (1 - Fraction(str(noise_ratio)))), known.count)
+    chosen = known.draw(n_known, rng)
+    if budget.start == "stratified":
+        chosen = oracle.stratified(known, n_known, n_classes, rng)
+    return chosen if not n_rejected else rng.permutation(np.append(chosen, rng.permutation(rejected)[:n_rejected]))
 
 
 def _indices_in(file: Path, size: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The installed command, as a user meets it: help, tables, JSON, exit codes, sentences instead of tracebacks."""
 
 import csv
+import io
 import json
 import subprocess
 import sys
@@ -8,9 +9,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
 
 from openal_ray import __version__, cli
-from openal_ray.strategies.catalogue import ENTRIES
+from openal_ray.strategies.catalogue import ENTRIES, STRATEGIES
 from tests.experiments import SMALL
 
 COMMAND = Path(sys.executable).parent / "openal-ray"
@@ -73,8 +75,20 @@ def test_strategies_as_json_have_the_promised_fields() -> None:
         assert {"name", "aliases", "family", "needs", "paper", "parameters"} <= set(entry)
 
 
+def test_the_list_of_strategies_fits_a_terminal_with_every_name_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    monkeypatch.setattr(cli, "out", Console(file=shown, width=100))
+    invoke("strategies")
+    lines = shown.getvalue().splitlines()
+    first_words = [line.split()[0] for line in lines if line[:2].strip()]
+    assert [word for word in first_words if word in STRATEGIES] == list(STRATEGIES)
+    assert max(map(len, lines)) <= 100
+    assert len(lines) < 2 * len(STRATEGIES)  # most of them in a single line
+
+
 def test_one_strategy_is_found_by_its_alias() -> None:
-    assert "Sener & Savarese" in invoke("strategies", "KCenterGreedy").output
+    printed = invoke("strategies", "KCenterGreedy").output
+    assert "Sener & Savarese" in printed and "guarantee: exact" in printed
 
 
 def test_datasets_as_json() -> None:

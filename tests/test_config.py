@@ -44,8 +44,8 @@ def test_a_configuration_cannot_be_changed() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"trian": {}}, "trian: unknown key 'trian'. Did you mean 'train'? Valid: budget, checkpoints, cluster, data, "
-                        "model, out, read, seed, shards, strategy, tracking, train."),
+        ({"trian": {}}, "trian: unknown key 'trian'. Did you mean 'train'? Valid: budget, checkpoints, clip, cluster, "
+                        "data, model, open_set, out, read, seed, shards, strategy, tracking, train."),
         ({"train": {"scheduler": {"name": "step", "nmae": 1}}},
          "train.scheduler.nmae: unknown key 'nmae'. Did you mean 'name'? Valid: name, params."),
         ({"tracking": {"wandbb": 1}},
@@ -67,7 +67,7 @@ def test_a_configuration_cannot_be_changed() -> None:
         ({"strategy": "margin", "budget": {"n_start": 50, "n_end": 40}},
          "budget.n_end (40) must not be below budget.n_start (50)"),
         ({"strategy": "margin", "budget": {"n_start": 0}},
-         "budget.n_start must be at least 1, or set budget.start=none to begin without labels"),
+         "budget.n_start must be above 0, or set budget.start=none to begin without labels"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_refused_by_its_path(values: dict[str, Any], message: str) -> None:

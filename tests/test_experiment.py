@@ -175,6 +175,26 @@ def test_without_a_strategy_all_labels_are_used_once(tmp_path: Path) -> None:
     assert [row["labelled"] for row in rows(folder)] == ["1397"]
 
 
+@pytest.mark.parametrize(
+    ("overrides", "guarantee"),
+    [
+        (("strategy=margin",), "exact"),
+        (("strategy=k_center", "strategy.parts=4"), "4-approximation of the covering radius (parts=4)"),
+        (("strategy=badge", "strategy.rounds=2"), "k-means|| with 2 rounds, not the D² law"),
+    ],
+)
+def test_what_is_exact_and_what_is_not_is_logged_and_recorded(
+    overrides: tuple[str, ...], guarantee: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="openal_ray")
+    run = experiment(small(tmp_path / "run", *overrides, "budget.n_end=35", "train.epochs=1"))
+    finish(run)
+    assert "guarantee" not in run.state.asked[0]  # the start set is no strategy's
+    assert run.state.asked[1]["guarantee"] == guarantee
+    assert f"picks of {overrides[0].removeprefix('strategy=')}: {guarantee}" in caplog.text
+    assert ("covering radius" in caplog.text) == ("parts" in guarantee)
+
+
 def test_an_empty_start_set_where_the_strategy_allows_it(tmp_path: Path) -> None:
     folder = finish(experiment(small(tmp_path / "run", "strategy=random", "budget.start=none", "budget.n_end=15")))
     assert [row["labelled"] for row in rows(folder)] == ["0", "15"]

@@ -12,7 +12,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from openal_ray.metrics import aubc, classification, labels_saved
+from openal_ray.metrics import aubc, classification, labels_needed, labels_saved
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
@@ -188,3 +188,11 @@ def test_labels_saved_is_negative_beyond_the_reference_and_nan_if_never_reached(
 def test_labels_saved_where_rounds_added_no_label() -> None:
     """Two rounds at one label count (every answer was a rejection) make a vertical step, not a division by zero."""
     assert labels_saved(np.array([100, 100, 300]), np.array([0.5, 0.85, 0.9]), *REFERENCE) == 300
+
+
+def test_labels_needed_by_hand() -> None:
+    counts, values = np.array([100, 200, 400]), np.array([0.5, 0.7, 0.6])
+    assert labels_needed(counts, values, 0.6) == pytest.approx(150)
+    assert labels_needed(counts, values, 0.5) == 100
+    assert labels_needed(counts, values, 0.1) == 100
+    assert np.isnan(labels_needed(counts, values, 0.71))

@@ -60,7 +60,7 @@ def _check_memory(shards: int) -> None:
     there = memory()
     if there and shards * SHARD_BYTES > there:
         raise ResourceError(
-            f"shards={shards}: each is a process of about {SHARD_BYTES / 2**20:g} MB before it holds any image, and the "
+            f"shards={shards}: each is a process of about {SHARD_BYTES / 2**20:g} MB without images, and the "
             f"cluster has {there / 2**30:.1f} GiB for all of them: at most {int(there // SHARD_BYTES)} fit"
         )
 

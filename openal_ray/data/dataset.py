@@ -27,6 +27,7 @@ class Dataset:
     test_labels  int64 [len(test)] true classes
     mean, std    per channel, in units of a picture scaled to 0..1
     validation   int64, ascending: the indices of `train` that the source itself marks as validation; may be empty
+    outside      int64, ascending: the indices of `train` that are no part of any experiment; may be empty
     raises       DataError
     """
 
@@ -39,16 +40,20 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     validation: np.ndarray = field(default_factory=_none)
+    outside: np.ndarray = field(default_factory=_none)
 
     def __post_init__(self) -> None:
-        for key in ("labels", "test_labels", "validation"):
+        for key in ("labels", "test_labels", "validation", "outside"):
             object.__setattr__(self, key, self._integers(key))
         for key in ("mean", "std"):
             object.__setattr__(self, key, self._per_channel(key, getattr(self, key)))
         self._check_classes()
         self._check_labels("labels", self.labels, len(self.train), lowest=UNLABELLED)
         self._check_labels("test_labels", self.test_labels, len(self.test), lowest=0)
-        self._check_validation()
+        self._check_indices("validation")
+        self._check_indices("outside")
+        if (self.labels[self.validation] < 0).any():
+            raise self._error("every validation image needs a label")
         if min(self.std) <= 0:
             raise self._error(f"std must be > 0, got {self.std}")
         if self.train.shape != self.test.shape:
@@ -87,11 +92,9 @@ class Dataset:
             valid = f"{lowest}..{len(self.classes) - 1}"
             raise self._error(f"{key} must be in {valid}, got {labels.min()}..{labels.max()}")
 
-    def _check_validation(self) -> None:
-        indices = self.validation
+    def _check_indices(self, key: str) -> None:
+        indices = getattr(self, key)
         if (np.diff(indices) <= 0).any():
-            raise self._error("validation indices must be ascending and distinct")
+            raise self._error(f"{key} indices must be ascending and distinct")
         if len(indices) and (indices[0] < 0 or indices[-1] >= len(self.train)):
-            raise self._error(f"validation indices must be in 0..{len(self.train) - 1}")
-        if (self.labels[indices] < 0).any():
-            raise self._error("every validation image needs a label")
+            raise self._error(f"{key} indices must be in 0..{len(self.train) - 1}")

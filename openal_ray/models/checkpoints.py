@@ -1,5 +1,6 @@
 """Start weights from a file, or from a package that brings some along."""
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def load(network: nn.Module, source: Path, name: str) -> None:
     if str(source) == PACKAGED:
         state = packaged.weights(name, list(network.state_dict()))
     else:
-        state = _read_file(Path(source).expanduser())
+        state = read_file(Path(source).expanduser(), "model.checkpoint")
     own = network.state_dict()
     fitting = {key: value for key, value in state.items() if key in own and value.shape == own[key].shape}
     missing = sorted(own.keys() - fitting.keys() - _head_keys(network))
@@ -41,19 +42,23 @@ def load(network: nn.Module, source: Path, name: str) -> None:
     network.load_state_dict(fitting, strict=False)
 
 
-def _read_file(file: Path) -> dict[str, torch.Tensor]:
+def read_file(file: Path, key: str) -> dict[str, torch.Tensor]:
+    """The tensors of a file by name, without the prefix of data-parallel training; the file stays mapped, not read.
+
+    raises  ConfigError  that begins with the configuration's `key`
+    """
     if not file.is_file():
-        raise ConfigError(f"model.checkpoint: {file}: no such file; give a .pt, .pth or .safetensors file")
+        raise ConfigError(f"{key}: {file}: no such file; give a .pt, .pth or .safetensors file")
     try:
         state = _read_tensors(file)
     except Exception as error:  # each format has its own, and a damaged file can raise nearly any
-        raise ConfigError(f"model.checkpoint: {file} is not a file of plain tensors: {error}") from error
+        raise ConfigError(f"{key}: {file} is not a file of plain tensors: {error}") from error
     state = next(
         (state[key] for key in WRAPPERS if isinstance(state, dict) and isinstance(state.get(key), dict)), state
     )
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ConfigError(
-            f"model.checkpoint: {file} must hold tensors by name, as torch.save(network.state_dict(), …) writes them"
+            f"{key}: {file} must hold tensors by name, as torch.save(network.state_dict(), …) writes them"
         )
     return {key.removeprefix("module."): value for key, value in state.items()}
 
@@ -63,7 +68,7 @@ def _read_tensors(file: Path) -> Any:
         from safetensors.torch import load_file
 
         return load_file(file)
-    return torch.load(file, map_location="cpu", weights_only=True)
+    return torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
 
 
 def _head_keys(network: nn.Module) -> set[str]:

@@ -6,12 +6,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from openal_ray.errors import ConfigError
 from openal_ray.models import backbones
 from openal_ray.models.checkpoints import PACKAGED
-from openal_ray.models.pixels import Normalise
+from openal_ray.models.pixels import Refit
 
 PUBLISHED = "pretrained"  # timm's own weights, fetched once
 
@@ -42,7 +41,7 @@ class Encoder:
             self.name, published.num_classes, (size, size, 3),
             pretrained=self.weights == PUBLISHED, checkpoint=None if self.weights == PUBLISHED else Path(self.weights),
         )  # fmt: skip
-        return FrozenEncoder(network, size, (self.mean, self.std), (published.mean, published.std))
+        return FrozenEncoder(network, Refit(size, (self.mean, self.std), (published.mean, published.std)))
 
     def loss(self, network: nn.Module, images: torch.Tensor, targets: torch.Tensor, progress: float) -> Any:
         raise NotImplementedError("a frozen encoder is not trained")
@@ -52,21 +51,14 @@ class Encoder:
 
 
 class FrozenEncoder(nn.Module):
-    """`network` behind a change of size, channels and normalisation.
+    """`network` behind a change of size, channels and normalisation."""
 
-    given, wanted  mean and std per channel of what comes and of what the network expects, of pixels in 0 … 1
-    """
-
-    def __init__(self, network: Any, size: int, given: Any, wanted: Any) -> None:
+    def __init__(self, network: Any, refit: Refit) -> None:
         super().__init__()
-        self.network, self.size = network, size
-        self.given, self.wanted = Normalise(*given), Normalise(*wanted)
+        self.network, self.refit = network, refit
 
     def forward_features(self, images: torch.Tensor) -> Any:
-        pixels = images / self.given.scale + self.given.shift
-        pixels = pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels
-        pixels = functional.interpolate(pixels, (self.size, self.size), mode="bicubic", antialias=True)
-        return self.network.forward_features(self.wanted(pixels.clamp(0, 255)))
+        return self.network.forward_features(self.refit(images))
 
     def forward_head(self, maps: torch.Tensor, pre_logits: bool = False) -> Any:
         return self.network.forward_head(maps, pre_logits=pre_logits)

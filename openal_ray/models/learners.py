@@ -1,16 +1,19 @@
 """What can be trained: a network and how to take one training step on it."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
 from openal_ray.models import backbones
+
+Look = Callable[[np.ndarray, Callable[[nn.Module, torch.Tensor], torch.Tensor]], np.ndarray]
 
 
 class Learner(Protocol):
@@ -36,6 +39,19 @@ class Learner(Protocol):
 
     def reader(self) -> "Learner":
         """A learner whose network takes the same weights, without what matters to training alone, such as a file."""
+        ...
+
+
+@runtime_checkable
+class EpochLearner(Protocol):
+    """A learner that wants to look at its images before every epoch."""
+
+    def begin_epoch(self, network: nn.Module, epoch: int, targets: np.ndarray, look: Look) -> None:
+        """Called on every rank; what it finds out belongs into the network's buffers.
+
+        targets  int64 [L] of the job
+        look     (positions, read) to the array that `read(network in eval mode, images)` gives for those images
+        """
         ...
 
 

@@ -5,13 +5,12 @@ draws one mask for each dropout call, for all images, whatever the batch, the sh
 means by a sample of the weights (Gal & Ghahramani 2016, §3). Dropout inside fused attention stays off.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
@@ -42,34 +41,61 @@ class Sampling:
 NO_PASSES = Sampling()
 
 
-def read(network: nn.Module, images: torch.Tensor, names: Sequence[str], sampling: Sampling) -> dict[str, torch.Tensor]:
+@dataclass(frozen=True)
+class Made:
+    """What the part of a network before its head made of n images.
+
+    maps    [n, …] the head's input
+    stages  [n, C_i, H_i, W_i] the map of each stage, where these were asked for
+    """
+
+    maps: torch.Tensor
+    stages: Sequence[torch.Tensor] = ()
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A network in two parts, so that what comes before its head can be computed once.
+
+    name  of its kind, for people
+    """
+
+    body: Callable[[torch.Tensor], Made]
+    head: Callable[..., torch.Tensor]
+    name: str
+
+
+def read(
+    cut: Cut, images: torch.Tensor, names: Sequence[str], sampling: Sampling
+) -> tuple[dict[str, torch.Tensor], Made | None]:
     """The signals `names` of this module for `images` [n, channels, H, W], normalised: float32.
 
-    raises  ConfigError  for a network without dropout
+    returns  also what the body made, unless dropout has touched it
+    raises   ConfigError  for a network without dropout
     """
-    totals = _Totals(names)
-    for probs in _passes(network, images, sampling):
-        totals.add(probs)
-    return totals.signals(sampling.passes)
-
-
-def _passes(network: Any, images: torch.Tensor, sampling: Sampling) -> Iterator[torch.Tensor]:
-    """Probabilities [t, C, n] of some passes at a time; what no dropout touches is computed once."""
-    features, head = (lambda given: given), network
-    if hasattr(network, "forward_features") and hasattr(network, "forward_head"):
-        features, head = network.forward_features, network.forward_head
     with _FixedDropout(sampling.seed, 0) as dropout:
-        maps = features(images)
-    before_head = dropout.calls
+        made = cut.body(images)
+    totals = _Totals(names)
+    for probs in _passes(cut, images, made, dropout.calls, sampling):
+        totals.add(probs)
+    return totals.signals(sampling.passes), None if dropout.calls else made
+
+
+def _passes(cut: Cut, images: torch.Tensor, made: Made, before_head: int, sampling: Sampling) -> Iterator[torch.Tensor]:
+    """Probabilities [t, C, n] of some passes at a time; what no dropout touches is computed once.
+
+    made         by the body in pass 0
+    before_head  dropout calls in it
+    """
     for number in range(sampling.passes):
         with _FixedDropout(sampling.seed, number) as dropout:
             if before_head and number:
-                maps = features(images)
+                made = cut.body(images)
             dropout.calls = before_head
-            logits = head(maps)
+            logits = cut.head(made.maps)
         if not dropout.calls:
             raise ConfigError(
-                f"Monte Carlo dropout needs a network with dropout, and {type(network).__name__} has none: "
+                f"Monte Carlo dropout needs a network with dropout, and {cut.name} has none: "
                 "set model.params.drop_rate, for example to 0.5, or choose a strategy without passes"
             )
         last = dropout.last

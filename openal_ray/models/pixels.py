@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from openal_ray.errors import ConfigError, unknown_name
 
@@ -24,6 +25,34 @@ class Normalise(nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         return (pixels.float() - self.shift) * self.scale
+
+
+class Refit(nn.Module):
+    """From a data set's normalised pictures to those that a network was trained on: size, channels, normalisation.
+
+    size           pixels a side; the shorter side is made as long, and the centre of the longer one is kept
+    given, wanted  mean and std per channel of what comes and of what the network expects, of pixels in 0 … 1
+    """
+
+    def __init__(
+        self,
+        size: int,
+        given: tuple[Sequence[float], Sequence[float]],
+        wanted: tuple[Sequence[float], Sequence[float]],
+    ) -> None:
+        super().__init__()
+        self.size, self.given, self.wanted = size, Normalise(*given), Normalise(*wanted)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        pixels = images / self.given.scale + self.given.shift
+        pixels = pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels
+        height, width = pixels.shape[2:]
+        shorter = min(height, width)
+        sides = (round(height * self.size / shorter), round(width * self.size / shorter))
+        pixels = functional.interpolate(pixels, sides, mode="bicubic", antialias=True)
+        top, left = (sides[0] - self.size) // 2, (sides[1] - self.size) // 2
+        fitting: torch.Tensor = self.wanted(pixels[:, :, top : top + self.size, left : left + self.size].clamp(0, 255))
+        return fitting
 
 
 def augmentation(names: Sequence[str | Mapping[str, Mapping[str, Any]]], shape: tuple[int, int, int]) -> Augmentation:

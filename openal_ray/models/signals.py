@@ -8,7 +8,7 @@ from torch import nn
 
 from openal_ray.errors import ConfigError, unknown_name
 from openal_ray.models import monte_carlo
-from openal_ray.models.monte_carlo import NO_PASSES, Sampling
+from openal_ray.models.monte_carlo import NO_PASSES, Cut, Made, Sampling
 
 SIGNALS = {
     "logits": "[n, C] the network's outputs",
@@ -17,7 +17,12 @@ SIGNALS = {
     "maps": "[n, …] the last feature maps (or tokens), before pooling",
     "stages": "[n, ΣC_i] the spatial mean of every stage's map, one after the other",
 }
-OWN = {"predicted_loss": "[n] the loss that a network of learning_loss expects of itself"}
+OWN = {
+    "predicted_loss": "[n] the loss that a network of learning_loss expects of itself",
+    "yes": "[n, C] cosines of CLIP's image with the texts that name each class",
+    "no": "[n, C] cosines of CLIP's image with the texts that deny each class",
+    "binary_logits": "[n, 2, C] no and yes of a binary classifier for each class, of a detector of eoal",
+}
 NAMES = SIGNALS | OWN | monte_carlo.SIGNALS
 CLASSIFIER = ""  # the network whose signals have no prefix; those of a helper are called helper.signal
 WIDE = ("features", "maps", "stages")  # what read.half stores in float16
@@ -47,30 +52,43 @@ def read(
     """
     names = tuple(names)
     sampled = [name for name in names if name in monte_carlo.SIGNALS]
-    found = monte_carlo.read(network, images, sampled, sampling) if sampled else {}
-    if plain := [name for name in names if name not in found]:
-        found |= _read_plain(network, images, plain)
+    plain = [name for name in names if name not in sampled]
+    cut = _cut(network, plain, bool(sampled))
+    found, made = monte_carlo.read(cut, images, sampled, sampling) if sampled else ({}, None)
+    if plain:
+        found |= _read_plain(network, cut, made or cut.body(images), plain)
     return {name: found[name] for name in names}
 
 
-def _read_plain(network: nn.Module, images: torch.Tensor, names: Sequence[str]) -> dict[str, torch.Tensor]:
-    signals: dict[str, torch.Tensor] = {}
-    if set(names) <= {"logits", "probs"}:
-        signals["logits"] = network(images)
-    else:
-        staged = {"stages", "predicted_loss"} & set(names)
-        backbone = _backbone(network, bool(staged))
-        if staged:
-            signals["maps"], stages = backbone.forward_intermediates(images, norm=False)
-            if "predicted_loss" in names:
-                signals["predicted_loss"] = _loss_head(network)(stages)
-            signals["stages"] = torch.cat([stage.float().mean(dim=(2, 3)) for stage in stages], dim=1)
-        else:
-            signals["maps"] = backbone.forward_features(images)
-        if "features" in names:
-            signals["features"] = backbone.forward_head(signals["maps"], pre_logits=True)
-        if {"logits", "probs"} & set(names):
-            signals["logits"] = backbone.forward_head(signals["maps"])
+def _cut(network: nn.Module, plain: Sequence[str], sampled: bool) -> Cut:
+    """The network cut before its head, or not at all where only its outputs are wanted."""
+    name = type(network).__name__
+    methods = hasattr(network, "forward_features") and hasattr(network, "forward_head")
+    if set(plain) <= {"logits", "probs"} and not (sampled and methods):
+        return Cut(lambda images: Made(images), network, name)
+    staged = bool({"stages", "predicted_loss"} & set(plain))
+    backbone = _backbone(network, staged)
+    if staged:
+        return Cut(
+            lambda images: Made(*backbone.forward_intermediates(images, norm=False)), backbone.forward_head, name
+        )
+    return Cut(lambda images: Made(backbone.forward_features(images)), backbone.forward_head, name)
+
+
+def _read_plain(network: nn.Module, cut: Cut, made: Made, names: Sequence[str]) -> dict[str, torch.Tensor]:
+    signals: dict[str, torch.Tensor] = {"maps": made.maps}
+    if "predicted_loss" in names:
+        signals["predicted_loss"] = _loss_head(network)(made.stages)
+    if "stages" in names:
+        signals["stages"] = torch.cat([stage.float().mean(dim=(2, 3)) for stage in made.stages], dim=1)
+    if "features" in names:
+        signals["features"] = cut.head(made.maps, pre_logits=True)
+    if "binary_logits" in names:
+        signals["binary_logits"] = network.forward_binary(made.maps)  # type: ignore[operator]
+    if {"logits", "probs"} & set(names):
+        signals["logits"] = cut.head(made.maps)
+    for answer in sorted({"yes", "no"} & set(names)):
+        signals[answer] = _texts(network)(made.maps, answer)
     signals = {name: signal.float() for name, signal in signals.items()}
     if "probs" in names:
         signals["probs"] = signals["logits"].softmax(1)
@@ -83,6 +101,12 @@ def _loss_head(network: Any) -> Any:
             f"{type(network).__name__} predicts no loss of its own: train the network that learning_loss makes"
         )
     return network.forward_loss
+
+
+def _texts(network: Any) -> Any:
+    if not hasattr(network, "forward_cosines"):
+        raise ConfigError(f"{type(network).__name__} knows no texts: yes and no are signals of clip, as in clip.yes")
+    return network.forward_cosines
 
 
 def _backbone(network: nn.Module, stages: bool) -> Any:

@@ -39,6 +39,13 @@ def _scheduler(value: Any) -> Any:
     return names.get(value, value)
 
 
+def _informativeness(value: Any) -> Any:
+    known = {"LearningLossAL": "learning_loss", "LeastConfidence": "least_confidence"}
+    if value not in known:
+        raise ConfigError(f"AL.openset_params.selected_strategy: {unknown_name('strategy inside MQNet', value, known)}")
+    return known[value]
+
+
 Rule = tuple[str, Callable[[Any], Any]]
 KEYS: dict[str, Rule] = {
     "DEFAULT.seed": ("seed", _same),
@@ -66,7 +73,22 @@ KEYS: dict[str, Rule] = {
     "MODEL.pretrained": ("model.pretrained", _same),
     "MODEL.params": ("model.params", _same),
     "AL.strategy": ("strategy.name", _same),
+    "AL.params.num_mcdropout": ("strategy.passes", _same),
+    "AL.params.alpha_cap": ("strategy.cap", _same),
+    "AL.params.lamb": ("strategy.weight", _same),
+    "AL.params.loss_weight": ("strategy.weight", _same),
+    "AL.params.out_features": ("strategy.hidden", _same),
     "AL.params": ("strategy", _same),
+    "TRAIN.params.detach_epoch_ratio": ("strategy.detach_share", _same),
+    "AL.ood_ratio": ("open_set.noise_ratio", _same),
+    "AL.id_ratio": ("open_set.known", float),
+    "DATASET.id_ratio": ("open_set.known", float),
+    "AL.openset_params.pareta_alpha": ("strategy.rejected", _same),
+    "AL.openset_params.selected_strategy": ("strategy.informativeness", _informativeness),
+    "AL.openset_params.detector_params.temperature": ("strategy.temperature", _same),
+    "AL.openset_params.meta_params.epochs": ("strategy.epochs", _same),
+    "AL.openset_params.k": ("strategy.k", _same),
+    "AL.openset_params.t": ("strategy.t", _same),
     "AL.n_start": ("budget.n_start", _same),
     "AL.n_query": ("budget.n_query", _same),
     "AL.n_end": ("budget.n_end", _same),
@@ -86,12 +108,12 @@ WITHOUT_EFFECT = {
     "TRAIN.resume.use": "use `openal-ray resume RUN`",
     "LOSS.name": "cross-entropy is the loss",
     "MODEL.params.in_chans": "the network takes the data set's channels",
+    "AL.params.layer_ids": "the network says itself which stages it has",
+    "AL.params.in_features_list": "the network says itself which stages it has",
+    "AL.openset_params": "`openal-ray strategies NAME` lists the parameters; its `train` is the detector's",
     "SCHEDULER.warmup_params.use": "set train.warmup_epochs",
     "SCHEDULER.warmup_params.multiplier": "the ramp ends at the learning rate",
 }
-
-
-OPEN_SET = ("AL.ood_ratio", "AL.id_ratio", "AL.openset_params", "DATASET.id_ratio")
 
 
 def translate(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -107,17 +129,20 @@ def translate(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
             settings.pop("SCHEDULER.warmup_params.warmup", None)
         for path, value in settings.items():
             lines.append(_translate_one(ours, path, value))
+    if "open_set" in ours and "DEFAULT" in values:
+        draw = {"rule": "openal", "seed": ours.get("seed", 0)}
+        ours["open_set"] = {"draw": draw, **ours["open_set"]}
+        lines.append(f"DEFAULT.seed → open_set.draw={draw}: it draws the known classes too, as in OpenAL")
     return ours, lines
 
 
 def _translate_one(ours: dict[str, Any], path: str, value: Any) -> str:
     if path == "LOSS.name" and value != "CrossEntropyLoss":
         raise ConfigError(f"LOSS.name: only CrossEntropyLoss is known, got {value!r}")
-    if path in WITHOUT_EFFECT:
-        return f"{path} has no effect here: {WITHOUT_EFFECT[path]}"
-    if path.startswith(OPEN_SET):
-        raise ConfigError(f"{path}: open-set active learning is not in this version of openal_ray")
     known = next((key for key in KEYS if path == key or path.startswith(f"{key}.")), None)
+    idle = max((key for key in WITHOUT_EFFECT if path == key or path.startswith(f"{key}.")), key=len, default=None)
+    if idle and len(idle) >= len(known or ""):
+        return f"{path} has no effect here: {WITHOUT_EFFECT[idle]}"
     if known is None:
         raise ConfigError(f"{path}: {unknown_name('OpenAL key', path, [*KEYS, *WITHOUT_EFFECT])}")
     target, change = KEYS[known]

@@ -19,7 +19,7 @@ SHOWN_COUNTS = 4
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One strategy; accuracies and areas are shares in 0 … 1, times are seconds a run.
+    """One strategy; accuracies and areas are shares in 0 … 1, times are seconds a run, labels are annotated images.
 
     accuracy      at each of the comparison's label counts
     aubc          area under the budget curve, over the label counts that all strategies of the data set share
@@ -57,6 +57,11 @@ class Comparison:
         return [row.group for row in (*self.rows, *self.supervised)]
 
 
+def rejects(comparison: Comparison) -> bool:
+    """Whether some run rejected images, so that what was annotated is more than what is labelled."""
+    return any(bool((curve.annotated > curve.labelled).any()) for group in comparison.groups for curve in group.curves)
+
+
 def compare(curves: Sequence[Curve]) -> list[Comparison]:
     """One comparison for each data set, in the order of `curves`; raises RunError as `group` does."""
     groups = group(curves)
@@ -68,7 +73,7 @@ def compare(curves: Sequence[Curve]) -> list[Comparison]:
 
 def _compare_on(dataset: str, groups: Sequence[Group]) -> Comparison:
     rivals = [each for each in groups if each.name != SUPERVISED]
-    shared = _shared_counts(rivals)
+    shared = shared_counts(rivals)
     places = np.linspace(0, len(shared) - 1, SHOWN_COUNTS).round().astype(int)
     shown = np.unique(shared[places]) if len(shared) else shared
     rows = [_row(each, shared, shown, _reference(each, groups)) for each in rivals]
@@ -81,7 +86,7 @@ def _compare_on(dataset: str, groups: Sequence[Group]) -> Comparison:
     )
 
 
-def _shared_counts(groups: Sequence[Group]) -> np.ndarray:
+def shared_counts(groups: Sequence[Group]) -> np.ndarray:
     """Label counts that some strategy measured and all of them cover, ascending; may be empty."""
     counts = [each.counts for each in groups]
     if not counts or not all(len(each) for each in counts):
@@ -104,7 +109,7 @@ def _row(group: Group, shared: np.ndarray, shown: np.ndarray, reference: Group |
         accuracy=tuple(Estimate.of(column) for column in group.at("accuracy", shown).T),
         aubc=Estimate.of(areas),
         last=Estimate.of(curve.accuracy[-1] for curve in group.curves),
-        last_labelled=Estimate.of(curve.labelled[-1] for curve in group.curves).mean,
+        last_labelled=Estimate.of(curve.annotated[-1] for curve in group.curves).mean,
         reference=reference,
         labels_saved=saved,
         saved_share=share,

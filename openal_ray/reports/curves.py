@@ -52,17 +52,28 @@ class Curve:
         return self.columns["labelled"]
 
     @property
+    def annotated(self) -> np.ndarray:
+        """[r] answers paid for so far, labelled and rejected images; what every curve is drawn and compared against.
+
+        A run without the column `annotated` rejected nothing: its labelled images.
+        """
+        return self.columns.get("annotated", self.labelled)
+
+    @property
     def accuracy(self) -> np.ndarray:
         """[r] share of the test images that were classified correctly."""
         return self.columns["accuracy"]
 
     def at(self, column: str, counts: np.ndarray) -> np.ndarray:
-        """[k] a column read at k label counts, by straight lines between rounds.
+        """[k] a column read at k counts of annotated images, by straight lines between rounds that have a number.
 
-        Of rounds with equal label counts (all their images were rejected) the last one counts.
+        Outside of those rounds it is nan. Of rounds with equal counts the last one counts.
         """
-        last = np.append(np.diff(self.labelled) > 0, True)
-        return np.interp(counts, self.labelled[last], self.columns[column][last])
+        values = self.columns.get(column, np.full(len(self.annotated), np.nan))
+        kept = np.append(np.diff(self.annotated) > 0, True) & ~np.isnan(values)
+        if not kept.any():
+            return np.full(len(counts), np.nan)
+        return np.interp(counts, self.annotated[kept], values[kept], left=np.nan, right=np.nan)
 
     def seconds(self, *phases: str) -> float:
         """Seconds spent in these phases over all finished rounds; a phase that was not timed adds nothing."""
@@ -138,13 +149,14 @@ def _read_columns(folder: Path) -> dict[str, np.ndarray]:
     if missing:
         raise RunError(f"{path}: expected the columns round, labelled and accuracy, got none called {missing[0]!r}")
     columns = {name: np.array([_number(path, i, name, row[name]) for i, row in enumerate(rows, 2)]) for name in rows[0]}
-    if (np.diff(columns["round"]) <= 0).any() or (np.diff(columns["labelled"]) < 0).any():
+    paid = columns.get("annotated", columns["labelled"])
+    if (np.diff(columns["round"]) <= 0).any() or (np.diff(columns["labelled"]) < 0).any() or (np.diff(paid) < 0).any():
         raise RunError(f"{path}: its rounds are out of order; `openal-ray resume {folder}` writes it anew")
     return columns
 
 
 def _number(path: Path, line: int, column: str, text: str | None) -> float:
-    optional = column not in ("round", "labelled", "accuracy")
+    optional = column not in ("round", "labelled", "annotated", "accuracy")
     if text == "" and optional:
         return float("nan")
     try:

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from openal_ray.reports.comparison import REFERENCE, Comparison
+from openal_ray.reports.comparison import REFERENCE, Comparison, rejects
 from openal_ray.reports.curves import PHASES, SUPERVISED
 from openal_ray.reports.drawing import INK, MARKERS, MUTED, SERIES, canvas, count_axis, spread, style
 from openal_ray.reports.groups import Group
@@ -16,19 +16,22 @@ from openal_ray.reports.wording import count, percent, seconds, short
 WIDTH = 8.0
 """Inches; at the page's 100 pixels an inch this is its column."""
 
+Look = Mapping[str, Mapping[str, Any]]
+"""How each strategy is drawn, by label: colour, marker and line as matplotlib's keywords."""
+
 MANY_CLASSES = 40
 """Beyond so many classes their names no longer fit and only the shape of the histogram is shown."""
 
 
 @style()
 def accuracy_curves(comparisons: Sequence[Comparison]) -> Figure:
-    """Mean test accuracy against labelled images with a band of ± 1 sd over seeds, one panel for each data set."""
+    """Mean test accuracy against annotated images with a band of ± 1 sd over seeds, one panel for each data set."""
     heights = [max(4.2, 1.2 + 0.26 * len(comparison.groups)) for comparison in comparisons]
     figure = canvas(WIDTH, sum(heights))
     panels = figure.subplots(len(comparisons), 1, squeeze=False, height_ratios=heights)[:, 0]
-    looks = _looks([each for comparison in comparisons for each in comparison.groups])
+    look = looks([each for comparison in comparisons for each in comparison.groups])
     for axes, comparison, height in zip(panels, comparisons, heights, strict=True):
-        _accuracy_panel(axes, comparison, looks, height)
+        _accuracy_panel(axes, comparison, look, height)
     return figure
 
 
@@ -41,7 +44,7 @@ def phase_seconds(comparisons: Sequence[Comparison]) -> Figure:
     places = np.arange(len(groups))
     left = np.zeros(len(groups))
     for phase, colour in zip(PHASES, SERIES, strict=False):
-        spent = np.array([each.seconds(phase) for each in groups])
+        spent = np.array([each.spent(phase).mean for each in groups])
         axes.barh(places, spent, left=left, height=0.62, color=colour, label=phase)
         left += spent
     for place, total in zip(places, left, strict=True):
@@ -116,10 +119,10 @@ def describe(comparison: Comparison) -> str:
     return f"Test accuracy against labelled images on {comparison.dataset}: {'; '.join(parts)}."
 
 
-def _accuracy_panel(axes: Axes, comparison: Comparison, looks: Mapping[str, Any], height: float) -> None:
+def _accuracy_panel(axes: Axes, comparison: Comparison, all_looks: Look, height: float) -> None:
     labels: list[tuple[float, float, str, str]] = []
     for row in comparison.rows:
-        look = looks[row.group.label]
+        look = all_looks[row.group.label]
         counts, mean, sd = row.group.mean_curve("accuracy")
         if len(counts) == 0:
             continue
@@ -133,27 +136,27 @@ def _accuracy_panel(axes: Axes, comparison: Comparison, looks: Mapping[str, Any]
         axes.axhline(100 * row.last.mean, color=MUTED, linewidth=1.2, linestyle=(0, (1, 2)))
         labels.append((axes.get_xlim()[1], 100 * row.last.mean, MUTED, name))
     axes.set_title(comparison.dataset)
-    axes.set_xlabel("labelled images")
+    axes.set_xlabel("annotated images (labelled and rejected)" if rejects(comparison) else "labelled images")
     axes.set_ylabel("test accuracy (%)")
     axes.yaxis.grid(True)
     count_axis(axes, "x")
-    _label_directly(axes, labels, gap=0.22 / (height - 1))
+    label_directly(axes, labels, gap=0.22 / (height - 1))
 
 
-def _looks(groups: Sequence[Group]) -> dict[str, Any]:
+def looks(groups: Sequence[Group]) -> dict[str, Any]:
     """Colour, marker and line by label, the same in every panel; random is grey and dashed."""
-    looks: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     names = sorted({each.label for each in groups if each.name not in (REFERENCE, SUPERVISED)})
     for place, name in enumerate(names):
-        looks[name] = {"color": SERIES[place % len(SERIES)], "marker": MARKERS[place % len(MARKERS)]}
-    return looks | {
+        found[name] = {"color": SERIES[place % len(SERIES)], "marker": MARKERS[place % len(MARKERS)]}
+    return found | {
         each.label: {"color": MUTED, "marker": ".", "linestyle": (0, (4, 2))}
         for each in groups
         if each.name == REFERENCE
     }
 
 
-def _label_directly(axes: Axes, labels: Sequence[tuple[float, float, str, str]], gap: float) -> None:
+def label_directly(axes: Axes, labels: Sequence[tuple[float, float, str, str]], gap: float) -> None:
     """Writes each name right of the panel at the height where its line (x, y, colour, name) ends."""
     if not labels:
         axes.text(0.5, 0.5, "no label count that all seeds share", transform=axes.transAxes, ha="center", color=MUTED)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 
-from openal_ray.reports.comparison import REFERENCE, Comparison, Row
+from openal_ray.reports.comparison import REFERENCE, Comparison, Row, rejects
 from openal_ray.reports.wording import count, percent
 
 
@@ -35,6 +35,8 @@ def _cautions(comparison: Comparison) -> Iterator[str]:
     elif len(seeds) > 1:
         yield f"The strategies have {min(seeds)} to {max(seeds)} seeds; those with few are less certain."
     yield from _narrow_lead(comparison)
+    if rejects(comparison):
+        yield "Labels are counted as annotated images, rejected ones too: the budget pays for every answer."
     if comparison.counts and (further := [row for row in rows if row.group.counts[-1] > comparison.counts[-1]]):
         names = ", ".join(row.group.label for row in further)
         yield f"Compared up to {count(comparison.counts[-1])} labels, which all have reached; {names} went further."

@@ -58,15 +58,16 @@ class Group:
 
     @property
     def counts(self) -> np.ndarray:
-        """[L] the label counts that any seed measured and all seeds cover, ascending; may be empty."""
-        first, last = max(curve.labelled[0] for curve in self.curves), min(curve.labelled[-1] for curve in self.curves)
-        measured = np.unique(np.concatenate([curve.labelled for curve in self.curves]))
+        """[L] the counts of annotated images that any seed measured and all seeds cover, ascending; may be empty."""
+        paid = [curve.annotated for curve in self.curves]
+        first, last = max(each[0] for each in paid), min(each[-1] for each in paid)
+        measured = np.unique(np.concatenate(paid))
         return measured[(measured >= first) & (measured <= last)]
 
     def at(self, column: str, counts: np.ndarray) -> np.ndarray:
-        """[seeds, L] a column at equal label counts.
+        """[seeds, L] a column at equal counts of annotated images.
 
-        Where a seed has no round with just that many labels (open-set answers differ), it is read by a straight line
+        Where a seed has no round with just that many (people may leave out some), it is read by a straight line
         between its rounds, which makes the standard deviation there a little too small.
         """
         return np.stack([curve.at(column, counts) for curve in self.curves])
@@ -78,9 +79,9 @@ class Group:
         sd = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(len(counts))
         return counts, values.mean(axis=0), sd
 
-    def seconds(self, phase: str) -> float:
-        """Mean seconds a run spent in a phase."""
-        return Estimate.of(curve.seconds(phase) for curve in self.curves).mean
+    def spent(self, phase: str) -> Estimate:
+        """Seconds that a run spent in a phase."""
+        return Estimate.of(curve.seconds(phase) for curve in self.curves)
 
 
 def group(curves: Sequence[Curve]) -> list[Group]:

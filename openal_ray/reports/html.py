@@ -1,19 +1,20 @@
 """The report: one HTML file that needs nothing beside it, from one run folder or many."""
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from openal_ray.reports import drawing, figures
 from openal_ray.reports.comparison import Comparison, compare
 from openal_ray.reports.curves import PHASES, Curve, load
 from openal_ray.reports.findings import cautions, headline
-from openal_ray.reports.groups import Estimate
+from openal_ray.reports.groups import Estimate, Group
 from openal_ray.reports.run_page import RunPage, TextTable, run_page
+from openal_ray.reports.sections import inline, open_set_section, statistics_section
 from openal_ray.reports.tables import cells, header, write_csv
 from openal_ray.reports.wording import count, percent, seconds
 
@@ -21,7 +22,10 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_report(folders: Iterable[Path], path: Path) -> Path:
-    """Writes the report of these runs, with curves.png and comparison.csv beside it.
+    """Writes the report of these runs, with its figures as PNG and its tables as CSV beside it.
+
+    Always comparison.csv and curves.png; with two strategies of two seeds the files of `sections.statistics_section`,
+    with open-set runs open_set.csv and open_set.png.
 
     folders  run folders, or folders of run folders
     path     the HTML file, or a folder that exists, in which it is called report.html
@@ -36,11 +40,17 @@ def write_report(folders: Iterable[Path], path: Path) -> Path:
     drawing.png(curve_figure, target.with_name("curves.png"))
     write_csv(comparisons, target.with_name("comparison.csv"))
     description = " ".join(figures.describe(comparison) for comparison in comparisons)
+    statistics = statistics_section(comparisons, target.parent)
+    open_set = open_set_section(comparisons, target.parent)
     page = _template().render(
         title=_title(curves),
         comparisons=[_section(comparison) for comparison in comparisons],
-        curves=_inline(curve_figure, "curves", description),
+        curves=inline(curve_figure, "curves", description),
+        open_set=open_set,
+        statistics=statistics,
         phases=_phases(comparisons),
+        phase_numbers=_phase_numbers(comparisons),
+        files=["comparison.csv", "curves.png", *_files(statistics, open_set)],
         runs=[_run(run_page(curve), alone=len(curves) == 1) for curve in curves],
     )
     target.write_text(page, encoding="utf-8")
@@ -103,14 +113,34 @@ def _curves_as_numbers(comparison: Comparison) -> TextTable:
 def _phases(comparisons: Sequence[Comparison]) -> Markup | None:
     """The figure of seconds by phase; None where no run recorded any."""
     groups = [each for comparison in comparisons for each in comparison.groups]
-    spent = {each.label: [each.seconds(phase) for phase in PHASES] for each in groups}
+    spent = {each.label: [each.spent(phase).mean for phase in PHASES] for each in groups}
     if not any(map(any, spent.values())):
         return None
     parts = [
         f"{label}: " + ", ".join(f"{phase} {seconds(value)}" for phase, value in zip(PHASES, values, strict=True))
         for label, values in spent.items()
     ]
-    return _inline(figures.phase_seconds(comparisons), "phases", f"Seconds a run by phase. {'; '.join(parts)}.")
+    return inline(figures.phase_seconds(comparisons), "phases", f"Seconds a run by phase. {'; '.join(parts)}.")
+
+
+def _phase_numbers(comparisons: Sequence[Comparison]) -> TextTable:
+    """The figure of seconds by phase as a table."""
+    rows = [
+        [f"{group.label} ({comparison.dataset})", *(_spell(group, phase) for phase in PHASES)]
+        for comparison in comparisons
+        for group in comparison.groups
+    ]
+    return TextTable(["strategy", *PHASES], rows)
+
+
+def _spell(group: Group, phase: str) -> str:
+    spent = group.spent(phase)
+    return seconds(spent.mean) + ("" if math.isnan(spent.sd) else f" ± {seconds(spent.sd)}")
+
+
+def _files(statistics: dict[str, Any] | None, open_set: dict[str, Any] | None) -> list[str]:
+    """What lies beside the page, besides what always does."""
+    return [*(statistics["files"] if statistics else []), *(["open_set.csv", "open_set.png"] if open_set else [])]
 
 
 def _run(page: RunPage, alone: bool) -> dict[str, Any]:
@@ -118,14 +148,9 @@ def _run(page: RunPage, alone: bool) -> dict[str, Any]:
     asked = classes = None
     if alone and page.asked:
         told = ", ".join(f"{count(images)} in round {round}" for round, images in page.asked.items())
-        asked = _inline(figures.query_counts(page.asked), "asked", f"Images asked: {told}.")
+        asked = inline(figures.query_counts(page.asked), "asked", f"Images asked: {told}.")
     if alone and page.labelled_classes:
         told = ", ".join(f"{name} {start + later}" for name, (start, later) in page.labelled_classes.items())
         drawn = figures.queried_classes(page.labelled_classes)
-        classes = _inline(drawn, "classes", f"Labelled images of each class: {told}.")
+        classes = inline(drawn, "classes", f"Labelled images of each class: {told}.")
     return {"page": page, "asked": asked, "classes": classes, "open": alone}
-
-
-def _inline(figure: Figure, name: str, description: str) -> Markup:
-    """The figure as markup; matplotlib has escaped the names in it."""
-    return Markup(drawing.svg(figure, name, description))

@@ -12,7 +12,11 @@ from openal_ray.errors import RunError
 from openal_ray.reports.curves import Curve, read_table
 from openal_ray.reports.wording import count, seconds
 
-_SHARES = ("accuracy", "f1", "recall", "precision", "balanced_accuracy", "auroc")
+_SHARES = (
+    "accuracy", "f1", "recall", "precision", "balanced_accuracy", "auroc", "purity", "purity_total", "recall_id",
+    "wasted", "detector_auroc", "detector_aupr", "detector_aupr_ood", "detector_fpr95",
+)  # fmt: skip
+_COUNTS = ("round", "labelled", "annotated", "in_distribution", "out_of_distribution")
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,7 @@ def _title(column: str) -> str:
 def _field(column: str, value: float) -> str:
     if math.isnan(value):
         return "–"
-    if column in ("round", "labelled"):
+    if column in _COUNTS:
         return count(value)
     if column in _SHARES:
         return f"{100 * value:.1f}"

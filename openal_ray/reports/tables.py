@@ -12,9 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from openal_ray.reports.comparison import Comparison, Row, compare
-from openal_ray.reports.curves import Curve
+from openal_ray.reports.curves import PHASES, Curve
 from openal_ray.reports.findings import cautions, headline
 from openal_ray.reports.groups import Estimate
+from openal_ray.reports.significance import significance
+from openal_ray.reports.significance_tables import verdict
 from openal_ray.reports.wording import count, percent, seconds
 
 WIDE = 110
@@ -58,7 +60,8 @@ def print_comparison(curves: Sequence[Curve], console: Console) -> None:
 
     A narrow terminal does without the start's accuracy and the seconds.
     """
-    for comparison in compare(curves):
+    comparisons = compare(curves)
+    for comparison in comparisons:
         columns = header(comparison)
         left_out = (
             {2, len(columns) - 2, len(columns) - 1} if console.width < WIDE and len(comparison.counts) > 1 else set()
@@ -75,6 +78,9 @@ def print_comparison(curves: Sequence[Curve], console: Console) -> None:
         if comparison.rows:
             console.print(table)
         for sentence in (headline(comparison), *cautions(comparison)):
+            console.print(Text(sentence))
+    if (found := significance(comparisons)) is not None:
+        for sentence in verdict(found):
             console.print(Text(sentence))
 
 
@@ -130,6 +136,7 @@ def _row_as_json(row: Row) -> dict[str, Any]:
         "labels_saved_share": _number(row.saved_share),
         "seconds": _estimate(row.seconds),
         "query_seconds": _estimate(row.query_seconds),
+        **{f"{phase}_seconds": _estimate(row.group.spent(phase)) for phase in PHASES},
     }
 
 

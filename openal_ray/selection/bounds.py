@@ -19,7 +19,7 @@ import torch
 from openal_ray.selection.digits import ROUNDING, Digits, inner_products
 
 _UNDERFLOW = 2.0**-120  # more than float32 can lose below its smallest number, in the frame's unit²
-_TILE = 1024  # rows and centres at a time: their products stay in the cache until the minimum is taken
+_TILE = 512  # rows and centres at a time: their products stay in the second-level cache until the minimum is taken
 
 
 def upper_bounds(rows: Sequence[Digits], centres: Sequence[Digits]) -> np.ndarray:

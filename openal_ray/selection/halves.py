@@ -4,9 +4,10 @@ A shard half is a plain object built on one shard from that shard's arrays and `
 dataset indices of its rows). A driver half is a function `(halves, ..., k) -> Picks` that knows nothing but `Halves`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from math import fsum
 from typing import Any, Protocol
 
 import numpy as np
@@ -75,9 +76,14 @@ class JoinedHalves:
 def checked_sizes(halves: Halves, k: int) -> list[int]:
     """The number of rows of every half (verb `size`), once it is known that they can fill `k`."""
     sizes = halves.ask("size")
-    if not 0 <= k <= sum(sizes):
-        raise ValueError(f"k must be between 0 and the {sum(sizes)} rows there are, got {k}")
+    check_k(k, sum(sizes))
     return sizes
+
+
+def check_k(k: int, n_rows: int) -> None:
+    """Raises ValueError if `n_rows` rows cannot fill `k`."""
+    if not 0 <= k <= n_rows:
+        raise ValueError(f"k must be between 0 and the {n_rows} rows there are, got {k}")
 
 
 def filled_up(picks: Picks, halves: Halves, k: int) -> Picks:
@@ -95,6 +101,18 @@ def checked_rows(name: str, rows: np.ndarray, n: int) -> np.ndarray:
     if rows.ndim != 2 or len(rows) != n or not rows.shape[1]:
         raise ValueError(f"{name} must have shape [{n}, D] with D > 0, got {rows.shape}")
     return rows if rows.dtype.kind == "f" else rows.astype(np.float64)
+
+
+def blocks_of(indices: np.ndarray) -> list[tuple[int, slice]]:
+    """The number of each block that has some of the ascending dataset indices, and where they are."""
+    numbers = indices // BLOCK
+    starts = np.flatnonzero(np.diff(numbers, prepend=-1))
+    return [(int(numbers[a]), slice(a, b)) for a, b in pairwise([*starts.tolist(), len(numbers)])]
+
+
+def sum_of_blocks(sums: Iterable[Iterable[float]]) -> float:
+    """The sum over all blocks of all halves; fsum rounds once, so the order does not matter."""
+    return fsum(value for of_half in sums for value in of_half)
 
 
 def positions_of(wanted: np.ndarray, indices: np.ndarray) -> np.ndarray:

@@ -11,10 +11,6 @@ Source: Ash et al. 2020 (arXiv 1906.03671), Alg. 1; Arthur & Vassilvitskii 2007 
 for thinning.
 """
 
-from collections.abc import Iterable
-from itertools import pairwise
-from math import fsum
-
 import numpy as np
 
 from openal_ray.selection.bounds import upper_bounds
@@ -23,11 +19,13 @@ from openal_ray.selection.halves import (
     BLOCK,
     Halves,
     Picks,
+    blocks_of,
     checked_rows,
     checked_sizes,
     filled_up,
     lowest_left,
     positions_of,
+    sum_of_blocks,
 )
 from openal_ray.selection.outer_rows import OuterRows, squared_distances, squared_norms
 from openal_ray.selection.thinning import Proposals, thinned
@@ -44,19 +42,26 @@ class KMeansPPHalf:
     left, right  [n, C] and [n, D]; row i stands for the outer product left[i] ⊗ right[i]
     indices      int64 [n] ascending dataset indices; a block of BLOCK consecutive ones has all its rows here
     device       where this shard's products are made; they are the same integers anywhere
+    counts       [n] how many rows each of them stands for: draws are then proportional to count · D²; None: one each
     raises       ValueError if the shapes do not fit or a number is not finite
     """
 
-    def __init__(self, left: np.ndarray, right: np.ndarray, indices: np.ndarray, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        left: np.ndarray,
+        right: np.ndarray,
+        indices: np.ndarray,
+        device: str = "cpu",
+        counts: np.ndarray | None = None,
+    ) -> None:
         indices = np.asarray(indices, dtype=np.int64)
         factors = (checked_rows(name, rows, len(indices)) for name, rows in (("left", left), ("right", right)))
         self._rows = OuterRows(indices, *factors)
         self._device = device
         self._digits = self._rows.digits(device)
         self._weights = np.full(len(self._rows), np.inf)
-        numbers = self._rows.indices // BLOCK
-        starts = np.flatnonzero(np.diff(numbers, prepend=-1))
-        self._blocks = [(int(numbers[a]), slice(a, b)) for a, b in pairwise([*starts.tolist(), len(numbers)])]
+        self._counts = np.ones(len(self._rows)) if counts is None else np.asarray(counts, dtype=np.float64)
+        self._blocks = blocks_of(self._rows.indices)
 
     def size(self) -> int:
         """The number of rows."""
@@ -68,7 +73,9 @@ class KMeansPPHalf:
         rounding = 4 * (self._rows.left.shape[1] + self._rows.right.shape[1] + 32) * ROUNDING
         close = np.flatnonzero(norms >= norms.max(initial=0) * (1 - rounding))
         best = close[np.argsort(-squared_norms(self._rows[close]), kind="stable")[:1]]
-        return self._rows[best], [float(np.square(norms[block]).sum()) for _, block in self._blocks]
+        return self._rows[best], [
+            float((self._counts[block] * np.square(norms[block])).sum()) for _, block in self._blocks
+        ]
 
     def propose(
         self, seed: int, window: float, exact: bool, indices: np.ndarray, left: np.ndarray, right: np.ndarray
@@ -88,7 +95,7 @@ class KMeansPPHalf:
         events = [Proposals(self._rows[:0], *np.empty((2, 0)))]
         sums = []
         for number, block in self._blocks:
-            running = np.cumsum(self._weights[block])
+            running = np.cumsum(self._counts[block] * self._weights[block])
             sums.append(float(running[-1]))
             stream = np.random.default_rng([seed, number])
             times, uniforms, masses = stream.random((3, stream.poisson(running[-1] * window)))
@@ -118,17 +125,12 @@ def pick_kmeans_pp(halves: Halves, k: int, rng: np.random.Generator) -> Picks:
     """
     n_rows = sum(checked_sizes(halves, k))
     rows, sums = zip(*halves.ask("largest"), strict=True)
-    seeding = _Seeding(OuterRows.joined(rows), _total(sums), n_rows, k)
+    seeding = _Seeding(OuterRows.joined(rows), sum_of_blocks(sums), n_rows, k)
     while seeding.goes_on:
         question = (int(rng.integers(2**63)), *seeding.question())
         proposals, sums = zip(*halves.ask("propose", *question), strict=True)
-        seeding.answer(Proposals.joined(proposals), _total(sums))
+        seeding.answer(Proposals.joined(proposals), sum_of_blocks(sums))
     return filled_up(Picks(seeding.picks.indices, seeding.scores), halves, k)
-
-
-def _total(sums: Iterable[list[float]]) -> float:
-    """The sum over all blocks of all halves; fsum rounds once, so the order does not matter."""
-    return fsum(value for of_half in sums for value in of_half)
 
 
 class _Seeding:

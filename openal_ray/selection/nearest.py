@@ -69,13 +69,19 @@ class NearestCentre:
     indices  int64 [n] ascending dataset indices
     squared  float64 [n] exact squared distances to the centres before this object; None: there were none
     device   where the products for the bounds are made
+    copies   keep rows equal to an earlier one; they are never farthest, but something else may speak for them
     raises   ValueError if a number is not finite
 
     Rows are looked at in three steps, each for fewer of them: old bound, bound from digits, exact distance.
     """
 
     def __init__(
-        self, points: np.ndarray, indices: np.ndarray, squared: np.ndarray | None = None, device: str = "cpu"
+        self,
+        points: np.ndarray,
+        indices: np.ndarray,
+        squared: np.ndarray | None = None,
+        device: str = "cpu",
+        copies: bool = False,
     ) -> None:
         n = len(points)
         self._points, self._indices, self._device = points, indices, device
@@ -84,10 +90,11 @@ class NearestCentre:
         self._centre_digits = self._encoded(self._centres)
         self._digits = self._encoded(points)
         self._exact = np.full(n, np.inf) if squared is None else squared.copy()  # as of the first `_seen` centres
-        self._bound = self._exact.copy()  # never below the distance to all centres; -1 for taken rows
+        self._bound = self._exact.copy()  # see `bounds`
         self._seen = np.zeros(n, dtype=np.int64)  # how many centres the exact distance knows of
         self._bounded = np.zeros(n, dtype=np.int64)  # how many the bound knows of, at least
-        self._bound[_repeats(points, self._digits.norms)] = -1.0
+        if not copies:
+            self._bound[_repeats(points, self._digits.norms)] = -1.0
 
     def _encoded(self, rows: np.ndarray, two: bool = False) -> Digits:
         return encode(rows, self._origin, two, self._device)
@@ -111,7 +118,7 @@ class NearestCentre:
         count = m
         while True:
             front, floor = self._fresh_front(count, least)
-            self._settle(front)
+            self.settle(front)
             front = front[self._bound[front] >= floor]
             if floor == least or len(front) >= m // 2:
                 break
@@ -136,12 +143,17 @@ class NearestCentre:
         front, floor = self._front(count, least)
         reach = 4 * count
         while (self._bounded[front] < len(self._centres)).any():
-            self._lower(self._front(reach, least)[0])
+            self.lower(self._front(reach, least)[0])
             reach *= 4
             front, floor = self._front(count, least)
         return front, floor
 
-    def _lower(self, positions: np.ndarray) -> None:
+    @property
+    def bounds(self) -> np.ndarray:
+        """float64 [n]: never below the squared distance of a row to all centres; -1 for rows that are taken."""
+        return self._bound
+
+    def lower(self, positions: np.ndarray) -> None:
         """Lower the bounds of these rows by the centres they do not know of."""
         stale = positions[self._bounded[positions] < len(self._centres)]
         for known in np.unique(self._bounded[stale]):
@@ -152,7 +164,7 @@ class NearestCentre:
                 self._bound[rows] = np.minimum(self._bound[rows], bound)
         self._bounded[stale] = len(self._centres)
 
-    def _settle(self, positions: np.ndarray) -> None:
+    def settle(self, positions: np.ndarray) -> None:
         """Make the bounds of these rows exact; they know of all centres."""
         stale = positions[self._seen[positions] < len(self._centres)]
         stale = stale[np.argsort(self._seen[stale], kind="stable")]

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from openal_ray.errors import ConfigError, unknown_name
+from openal_ray.strategies.alpha_mix import alpha_mix
 from openal_ray.strategies.density import cluster_margin, k_means, max_herding, prob_cover, typiclust
-from openal_ray.strategies.diversity import badge, k_center
+from openal_ray.strategies.diversity import badge, k_center, k_center_balanced
 from openal_ray.strategies.ensemble import ensemble_bald, ensemble_entropy, ensemble_variation_ratio, qbc
 from openal_ray.strategies.learned_loss import learning_loss
 from openal_ray.strategies.monte_carlo import (
@@ -20,6 +21,11 @@ from openal_ray.strategies.monte_carlo import (
     mean_std,
     variation_ratio,
 )
+from openal_ray.strategies.open_set.composition import clipnal, openset_auto, purity_filter
+from openal_ray.strategies.open_set.contrast import ccal, mqnet
+from openal_ray.strategies.open_set.eaoa import eaoa
+from openal_ray.strategies.open_set.eoal import eoal
+from openal_ray.strategies.open_set.lfosa import av_based, av_uncertainty, lfosa, max_av
 from openal_ray.strategies.random import random
 from openal_ray.strategies.strategy import Strategy, drawn_scores, highest_scores
 from openal_ray.strategies.uncertainty import entropy, least_confidence, margin, ratio
@@ -31,7 +37,8 @@ class Entry:
     """The facts of one strategy.
 
     cost     beyond reading the signals; N unlabelled, L labelled, B budget, C classes, D features, S shards
-    aliases  names that other tools use for it
+    aliases      names that other tools use for it
+    needs_files  it needs published weights, which no package brings
     """
 
     build: Callable[..., Strategy]
@@ -39,6 +46,7 @@ class Entry:
     paper: str
     cost: str
     aliases: tuple[str, ...] = ()
+    needs_files: bool = False
 
     @property
     def name(self) -> str:
@@ -69,6 +77,7 @@ class Entry:
 
 _SCORE_COST = "O(N·C) time, S·B candidates to the driver"
 _PASSES_COST = "T head passes, or T whole ones if dropout lies deeper; O(N·C) memory whatever T; S·B candidates"
+_DETECTOR_COST = "one further training a round, at the same time with train.at_once, and one further forward pass"
 _COMMITTEE_COST = (
     "members - 1 further trainings a round, at the same time with train.at_once; members forward passes of "
     "one decoding; O(N·members·C) memory; S·B candidates"
@@ -113,6 +122,10 @@ ENTRIES = (
         ("KCenterGreedy", "CoreSet"),
     ),
     Entry(
+        k_center_balanced, "diversity", "Bengar et al. 2022 (arXiv 2110.04543)",
+        "as k_center, and O(N·C) time and memory in the shards; few exchanges", ("KCenterGreedyCB",),
+    ),
+    Entry(
         k_means, "diversity", "Lloyd 1982",
         "O(I·N·D·B) time for I <= 30 steps, O(N·D) memory in the shards, O(B·D) in the driver; I + 4 exchanges or so",
         ("KMeans", "KMeansSampling"),
@@ -136,9 +149,50 @@ ENTRIES = (
         ("ClusterMargin",),
     ),
     Entry(
+        alpha_mix, "hybrid", "Parvaneh et al. 2022 (arXiv 2203.07034)",
+        "O(N·C·D) time for a linear head, up to C/cap head passes for others; then k-means of the candidates, which "
+        "stay in the shards", ("AlphaMixSampling", "ALFAMix", "AlphaMix"),
+    ),
+    Entry(
         badge, "hybrid", "Ash et al. 2020 (arXiv 1906.03671)",
         "O(N·B·(C+D)) time at most, O(N·(C+D)) memory in the shards, O(B·(C+D)) in the driver", ("BADGE",),
     ),
+    Entry(
+        openset_auto, "open set", "ours", _DETECTOR_COST + "; then as its inner strategy, on what passes the filter",
+    ),
+    Entry(
+        purity_filter, "open set", "after arXiv 2408.04917",
+        "of the purity score (a detector's training, or nothing); then as its inner strategy",
+    ),
+    Entry(
+        lfosa, "open set", "Ning et al. 2022 (CVPR)",
+        _DETECTOR_COST + "; O(N) time a step of EM, 10 steps of a few numbers a class", ("LfOSA",),
+    ),
+    Entry(
+        eoal, "open set", "Safaei et al. 2024 (arXiv 2312.14126)",
+        _DETECTOR_COST + "; k-means of the images predicted known, with B clusters", ("EOAL",),
+    ),
+    Entry(
+        eaoa, "open set", "Zong et al. 2025 (CVPR)",
+        _DETECTOR_COST + "; O(N·(L+R)·D) time for reverse neighbours, 250 a labelled image and shard to the driver",
+        ("EAOA",),
+    ),
+    Entry(
+        ccal, "open set", "Du et al. 2021 (ICCV)",
+        "O(N·L·D) time; S·B candidates; an encoder's features once a run", ("CCAL",),
+    ),
+    Entry(
+        mqnet, "open set", "Park et al. 2022 (arXiv 2210.07805)",
+        "O(N·L·D) time; a network of 64 units in the driver; B·C numbers in the record", ("MQNet",),
+    ),
+    Entry(
+        clipnal, "open set", "arXiv 2408.04917",
+        "CLIP's image tower over all images once a run, 2·templates·C texts once; then as its inner strategy",
+        ("CLIPNAL", "VLPureAL"), needs_files=True,
+    ),
+    Entry(av_based, "open set", "Ning et al. 2022 (CVPR)", "as a score, and 10 steps of EM", ("AV_based",)),
+    Entry(av_uncertainty, "open set", "Ning et al. 2022 (CVPR)", "as a score, and 10 steps of EM", ("AV_uncertainty",)),
+    Entry(max_av, "open set", "Ning et al. 2022 (CVPR)", _SCORE_COST, ("Max_AV",)),
 )  # fmt: skip
 
 TOP = "top"

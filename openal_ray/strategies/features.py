@@ -1,11 +1,12 @@
-"""Where a strategy's features come from: the round's classifier, or a frozen encoder that has seen other images."""
+"""Where a strategy's features come from: the round's classifier, or a frozen encoder that saw other images."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from openal_ray.models import encoders
+from openal_ray.models import clip, encoders
+from openal_ray.models.clip import Clip
 from openal_ray.models.encoders import Encoder
 from openal_ray.models.learners import Fitted
 from openal_ray.selection.distances import unit_rows
@@ -20,7 +21,7 @@ NAME = "encoder"
 class Features:
     """Features [n, D] of the network called `encoder`, or of the round's classifier.
 
-    encoder          classifier, or any timm name
+    encoder          classifier, clip (as the configuration's keys under clip say), or any timm name
     encoder_weights  of the encoder: pretrained (timm's, fetched once), packaged (of an installed package), or a file
     unit             divide them by their norms
     """
@@ -30,13 +31,15 @@ class Features:
     unit: bool = False
 
     def __post_init__(self) -> None:
-        if self.encoder != CLASSIFIER:
+        if self.encoder not in (CLASSIFIER, clip.NAME):
             encoders.check(self.encoder, self.encoder_weights)
 
     @property
     def need(self) -> str:
         """The signal."""
-        return "features" if self.encoder == CLASSIFIER else f"{NAME}.features"
+        if self.encoder == CLASSIFIER:
+            return "features"
+        return f"{clip.NAME if self.encoder == clip.NAME else NAME}.features"
 
     @property
     def needs(self) -> dict[str, Any]:
@@ -55,4 +58,11 @@ class Features:
         return self.of(view.labelled.signals) if len(view.labelled.indices) else None
 
     def _prepare(self, round: Round) -> Helpers:
+        if self.encoder == clip.NAME:
+            return prepare_clip(round)
         return {NAME: Fitted(Encoder(self.encoder, self.encoder_weights, round.mean, round.std))}
+
+
+def prepare_clip(round: Round) -> Helpers:
+    """The `prepare` of a strategy that needs signals of CLIP: clip.yes, clip.no, clip.probs, clip.features."""
+    return {clip.NAME: Fitted(Clip.of(round.clip, round.classes, round.mean, round.std))}

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,9 +17,11 @@ from openal_ray.pool import AllBut, Listed, Members, Pool
 from openal_ray.record import PastQuery
 from openal_ray.selection.halves import Halves, Picks
 from openal_ray.selection.k_center import KCenterHalf, pick_k_center
+from openal_ray.selection.kmeans_parallel import KMeansParallelHalf, pick_kmeans_parallel
 from openal_ray.selection.kmeans_pp import KMeansPPHalf, pick_kmeans_pp
 from openal_ray.selection.stochastic import StochasticHalf, check_form, pick_stochastic
 from openal_ray.selection.top_k import TopKHalf, pick_top_k
+from openal_ray.selection.two_level import TwoLevelHalf, pick_two_level
 from openal_ray.shard import Part, ReadOrder, Rows
 from openal_ray.signal_store import Reading, Signals
 from openal_ray.training.job import Job
@@ -29,7 +31,8 @@ log = logging.getLogger(__name__)
 Score = Callable[[Signals], np.ndarray]
 """Signals of n images to one number each [n], higher = more wanted; runs on the shard."""
 
-UNLABELLED, LABELLED, POOL = "unlabelled", "labelled", "pool"  # the readings of a query
+UNLABELLED, ANSWERED, POOL = "unlabelled", "answered", "pool"  # the readings of a query
+SAMPLE = 10_000  # images on which a purity is measured
 LOST_SHARD_TRIES = 5  # a query that loses shards this often has another problem than spot instances
 
 
@@ -76,22 +79,54 @@ class View:
         """D² sampling among the outer products of two arrays [n, ·] made from the signals on the shard."""
         return pick_kmeans_pp(self.open(_kmeans_pp_half, left, right), k, rng)
 
+    def two_level(self, signal: str, k: int, parts: int) -> Picks:
+        """The same over `parts` parts of the pool, within four times the least radius; the log says how near."""
+        halves = self.open(_two_level_half, signal, parts)
+        cover = pick_two_level(halves, k, self.labelled.signals.get(signal))
+        log.info("covering radius %.6g; no choice of %d has one below %.6g", cover.radius, k, cover.least)
+        return cover.picks
+
+    def kmeans_parallel(self, left: Score, right: Score, k: int, rounds: int, rng: np.random.Generator) -> Picks:
+        """k-means|| among the same outer products as `kmeans_pp`."""
+        return pick_kmeans_parallel(self.open(_kmeans_parallel_half, left, right), k, rounds, rng)
+
+    def sample(self, score: Score, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Dataset indices of up to SAMPLE candidates drawn at random, ascending, and a score of each."""
+        count = min(SAMPLE, self.candidates.count)
+        drawn = Listed(self.candidates.draw(count, rng))
+        halves = self.shards.open(replace(self.rows, among=drawn), _SampleHalf, score)
+        parts = halves.ask("scores")
+        indices, scores = (np.concatenate([np.empty(0), *part]) for part in zip(*parts, strict=True))
+        order = np.argsort(indices)
+        return indices[order].astype(np.int64), scores[order]
+
     def draw(self, k: int, rng: np.random.Generator) -> Picks:
         """k candidates, uniform without replacement; no signal is needed."""
         return Picks(self.candidates.draw(k, rng), np.full(k, np.nan))
 
     @cached_property
-    def labelled(self) -> Reading:
-        """The `needs_labelled` and `needs_pool` signals of the labelled images, ascending by index."""
-        known = Listed(self.pool.labelled)
-        read, lasting = self.shards.gather(LABELLED), self.shards.gather(POOL, known)
+    def answered(self) -> Reading:
+        """The `needs_labelled` and `needs_pool` signals of labelled and rejected images, ascending by index."""
+        asked = Listed(self.pool.answered)
+        read, lasting = self.shards.gather(ANSWERED), self.shards.gather(POOL, asked)
         return Reading(read.indices if read.signals else lasting.indices, {**read.signals, **lasting.signals})
+
+    @cached_property
+    def answered_classes(self) -> np.ndarray:
+        """The class of each image of `answered`, int64 [L + R]; n_classes for rejected ones."""
+        classes = np.append(self.pool.classes, np.full(len(self.pool.rejected), self.n_classes))
+        order = np.argsort(self.pool.answered)
+        return classes[order][np.searchsorted(self.pool.answered[order], self.answered.indices)]
+
+    @cached_property
+    def labelled(self) -> Reading:
+        """The same signals of the labelled images alone."""
+        return self.answered.only(np.sort(self.pool.labelled))
 
     @cached_property
     def labelled_classes(self) -> np.ndarray:
         """The class of each image of `labelled`, int64 [L]."""
-        order = np.argsort(self.pool.labelled)
-        return self.pool.classes[order][np.searchsorted(self.pool.labelled[order], self.labelled.indices)]
+        return self.answered_classes[self.answered_classes < self.n_classes]
 
 
 def highest_scores(view: View, budget: int, rng: np.random.Generator) -> Picks:
@@ -116,19 +151,23 @@ def drawn_scores(form: str, beta: float) -> Callable[[View, int, np.random.Gener
 class Round:
     """What `prepare` sees of a round: its labelled set, and how its classifier is trained.
 
-    classifier  the learner of the classifier
+    classifier  how the classifier is built, before any strategy changed it
     validation  indices and classes of the validation split; may be empty
+    classes     class names; empty where nobody knows them
+    clip        how CLIP is to be had, for strategies that need it
     """
 
     number: int
     pool: Pool
     n_classes: int
-    classifier: Learner
+    classifier: Classifier
     plan: config.Train
     mean: tuple[float, ...]
     std: tuple[float, ...]
     seed: int
     validation: tuple[np.ndarray, np.ndarray]
+    classes: tuple[str, ...] = ()
+    clip: config.Clip = field(default_factory=config.Clip)
 
     def job(self, name: str, learner: Learner, indices: np.ndarray, targets: np.ndarray, **plan: Any) -> Job:
         """The training of a helper, with the classifier's plan but for the keys given.
@@ -141,6 +180,10 @@ class Round:
             init_seed=seeds.derive(self.seed, 0, f"{name} weights"),
             order_seed=seeds.derive(self.seed, self.number, f"{name} order"), validation=self.validation,
         )  # fmt: skip
+
+    def answered(self) -> tuple[np.ndarray, np.ndarray]:
+        """Labelled and rejected images [L + R], and their classes; n_classes for rejected ones."""
+        return self.pool.answered, np.append(self.pool.classes, np.full(len(self.pool.rejected), self.n_classes))
 
 
 Helpers = Mapping[str, Job | Fitted]
@@ -162,7 +205,7 @@ class Strategy:
     """A rule that turns signals into a query.
 
     needs           signals of the unlabelled images; helper.signal is read from that helper
-    needs_labelled  signals of the labelled images
+    needs_labelled  signals of the labelled images, and of rejected ones
     needs_pool      signals of all images, of networks that stay the same; read once, and kept from round to round
     score           signals to acquisition scores, on the shard; higher = more wanted
     pick            (view, budget, rng) to picks, on the driver, best first
@@ -170,7 +213,8 @@ class Strategy:
     needs_start     False if it can choose the very first labels
     prepare         the helpers that it needs beside the classifier; they are trained at the same time as that
     classifier      replaced by a strategy that changes how the classifier trains
-    guarantee       what is known of the picks, where they are not exactly those of the rule
+    purity          signals to how surely each image is in-distribution [n], on the shard; measured, not asked for
+    guarantee       what its picks are: "exact", as its description says, or by how much an approximation may miss
     """
 
     needs: tuple[str, ...] = ()
@@ -182,6 +226,7 @@ class Strategy:
     needs_start: bool = True
     prepare: Callable[[Round], Helpers] = no_helpers
     classifier: Callable[[Classifier], Learner] = same_classifier
+    purity: Score | None = None
     guarantee: str = "exact"
 
     @property
@@ -197,13 +242,17 @@ class Strategy:
 
 @dataclass(frozen=True, eq=False)
 class Query:
-    """The images asked this round, best first, and what the reads before it met."""
+    """The images asked this round, best first, and what the reads before it met.
+
+    purity  dataset indices of some candidates, drawn at random, and the strategy's purity of each
+    """
 
     indices: np.ndarray
     scores: np.ndarray
     bad: dict[int, str]
     read_seconds: float = 0.0
     notes: Mapping[str, np.ndarray] = field(default_factory=dict)
+    purity: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def query(
@@ -237,9 +286,10 @@ def query(
         if not unseen:
             break
         bad |= unseen
-    for reading in (UNLABELLED, LABELLED):
+    purity = view.sample(strategy.purity, rng("purity sample")) if strategy.purity else None
+    for reading in (UNLABELLED, ANSWERED):
         shards.forget(reading)
-    return Query(picks.indices, picks.scores, bad, read_seconds, picks.notes)
+    return Query(picks.indices, picks.scores, bad, read_seconds, picks.notes, purity)
 
 
 def images_to_read(strategy: Strategy, pool: Pool) -> int:
@@ -254,7 +304,7 @@ def _read(
     """Reads what the strategy needs; returns the candidates that cannot be decoded, with the reasons."""
     bad: dict[int, str] = {}
     if strategy.needs_labelled:
-        shards.read(ReadOrder(LABELLED, "train", Listed(pool.labelled), strategy.needs_labelled), progress)
+        shards.read(ReadOrder(ANSWERED, "train", Listed(pool.answered), strategy.needs_labelled), progress)
     if strategy.needs_pool:
         everything = AllBut(pool.size, np.sort(pool.held_out))
         bad |= shards.read(ReadOrder(POOL, "train", everything, strategy.needs_pool), progress).bad
@@ -299,6 +349,16 @@ def _checked(picks: Picks, view: View, budget: int) -> Picks:
     return picks
 
 
+class _SampleHalf:
+    """Scores of some rows."""
+
+    def __init__(self, part: Part, score: Score) -> None:
+        self._part, self._score = part, score
+
+    def scores(self) -> tuple[np.ndarray, np.ndarray]:
+        return self._part.indices, self._score(self._part.signals)
+
+
 def _top_k_half(part: Part, score: Score) -> TopKHalf:
     return TopKHalf(score(part.signals), part.indices)
 
@@ -313,3 +373,11 @@ def _k_center_half(part: Part, signal: str) -> KCenterHalf:
 
 def _kmeans_pp_half(part: Part, left: Score, right: Score) -> KMeansPPHalf:
     return KMeansPPHalf(left(part.signals), right(part.signals), part.indices, part.device)
+
+
+def _two_level_half(part: Part, signal: str, parts: int) -> TwoLevelHalf:
+    return TwoLevelHalf(part.signals[signal], part.indices, parts, part.device)
+
+
+def _kmeans_parallel_half(part: Part, left: Score, right: Score) -> KMeansParallelHalf:
+    return KMeansParallelHalf(left(part.signals), right(part.signals), part.indices)

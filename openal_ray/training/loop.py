@@ -15,6 +15,7 @@ from torch import distributed, nn
 from openal_ray import config, seeds
 from openal_ray.data.images import Images
 from openal_ray.errors import ConfigError, TrainingError
+from openal_ray.models.learners import EpochLearner
 from openal_ray.models.pixels import Augmentation, Normalise, augmentation, check_augmentation
 from openal_ray.training import batches, optimisation
 from openal_ray.training.batches import Part
@@ -124,6 +125,8 @@ class _Training:
         begin = time.perf_counter()
         # Seeded by epoch and rank, so that an epoch after a restart is the epoch of an undisturbed run.
         torch.manual_seed(seeds.derive(self.job.order_seed, number, f"rank {self.team.rank}"))
+        if isinstance(self.job.learner, EpochLearner):
+            self.job.learner.begin_epoch(self.network, number, self.job.targets, self._look)
         self.network.train()
         totals = torch.zeros(3, dtype=torch.float64, device=self.team.device)  # Σ loss, right answers, images
         for part, pixels, targets in self._batches(number):
@@ -152,6 +155,18 @@ class _Training:
         classes = torch.from_numpy(targets.astype(np.int64)).to(self.team.device, non_blocking=True)
         with autocast(self.team.device, self.plan.precision):
             return self.job.learner.loss(network, self.normalise(augment(images)), classes, progress)
+
+    def _look(self, positions: np.ndarray, read: Callable[[nn.Module, torch.Tensor], torch.Tensor]) -> np.ndarray:
+        """`read` of the network in eval mode, for the job's images at these positions, without augmentation."""
+        self._share_buffers()
+        self.network.eval()
+        found = []
+        with torch.inference_mode():
+            for start in range(0, len(positions), VALIDATION_BATCH):
+                pixels = self.images.load(self.job.indices[positions[start : start + VALIDATION_BATCH]])
+                images = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.team.device)
+                found.append(read(self.network, self.normalise(images)).float().cpu().numpy())
+        return np.concatenate(found)
 
     def _no_sync(self) -> AbstractContextManager[None]:
         if isinstance(self.parallel, nn.parallel.DistributedDataParallel):

@@ -1,11 +1,15 @@
 """Selection against what others do: k-center, BADGE, uncertainty scores; seconds, memory, exchanges, bytes, goals.
 
-    python -m tests.benchmarks.selection            (about 10 minutes on one core; --quick: 1 minute, smaller)
+    python -m tests.benchmarks.selection            (about 20 minutes on one core; --quick: 3 minutes, smaller)
+    python -m tests.benchmarks.selection --figure launch/selection.png     also draws cost against N and against B
 
-Seconds are CPU-seconds of one process with one thread. Forms that are compared run interleaved; the median of the
-repeats is shown, and how many times longer than ours it is. Peers are their algorithms, written anew
-(`selection_peers`); what would take hours is run for a few picks, and its slope shown with an x. Memory is the peak
-above the inputs, in a process of its own.
+Seconds are CPU-seconds of one process with one thread; the median of the repeats of forms that run interleaved, and how
+many times longer than ours it is. Forms that need a second or more for every hundred picks are run for a few picks and
+extrapolated; where they were also run whole, once, those seconds stand beside. Memory is the peak above the inputs, in
+a process of its own. `of GEMM` and `of read` are shares of this machine's measured limits: the operations (bytes) of
+the plain form, which multiplies every pair (reads every row for every pick), over the seconds; above 100 % means that a
+form did not do all of that. scikit-activeml runs as published where it is installed; other peers are their algorithms,
+written anew (`selection_peers`).
 """
 
 import os
@@ -13,230 +17,233 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import argparse  # noqa: E402
-import pickle  # noqa: E402
-import statistics  # noqa: E402
-import subprocess  # noqa: E402
-import sys  # noqa: E402
-import time  # noqa: E402
-from collections.abc import Callable  # noqa: E402
-from functools import cache  # noqa: E402
 from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
 
 import numpy as np  # noqa: E402
-import psutil  # noqa: E402
 import torch  # noqa: E402
-from rich.console import Console  # noqa: E402
-from rich.table import Table  # noqa: E402
 
+from openal_ray import selection  # noqa: E402
 from openal_ray.selection import scores, top_k  # noqa: E402
-from openal_ray.selection.halves import BLOCK, LocalHalves, Picks  # noqa: E402
-from openal_ray.selection.k_center import KCenterHalf, pick_k_center  # noqa: E402
+from openal_ray.selection.bounds import upper_bounds  # noqa: E402
+from openal_ray.selection.digits import encode  # noqa: E402
+from openal_ray.selection.halves import LocalHalves  # noqa: E402
 from openal_ray.selection.kmeans_pp import KMeansPPHalf, pick_kmeans_pp  # noqa: E402
+from openal_ray.selection.outer_rows import OuterRows, squared_distances  # noqa: E402
+from openal_ray.selection.two_level import TwoLevelHalf  # noqa: E402
 from tests.benchmarks import selection_data as data  # noqa: E402
 from tests.benchmarks import selection_peers as peers  # noqa: E402
-from tests.selection import naive  # noqa: E402
+from tests.benchmarks.selection_forms import APPROXIMATE, EXPLICIT, FORMS, badge, forms, kmeans_parallel, two_level  # noqa: E402
+from tests.benchmarks.selection_forms import k_center as k_center_form  # noqa: E402
+from tests.benchmarks.selection_measure import (  # noqa: E402
+    Arrays,
+    Board,
+    Form,
+    Row,
+    interleaved,
+    machine,
+    memory,
+    print_peak,
+    seconds_of,
+    warm_up,
+)
 from tests.selection.test_k_center import check_random_case  # noqa: E402
+from tests.selection.test_kmeans_pp import crowded, factors, p_value  # noqa: E402
 
-console = Console(width=120)
-goals = Table("goal", "what", "wanted", "measured", title="Goals")
 LABELLED = 1000
-Forms = dict[str, Callable[[], Any]]
+BOARD = Board()
 
 
-def seconds_of(run: Callable[[], Any]) -> float:
-    """CPU-seconds of one call."""
-    begin = time.process_time()
-    run()
-    return time.process_time() - begin
+def compare(
+    kind: str, title: str, arrays: Arrays, k: int, named: dict[str, Form], repeats: int, whole: bool = False,
+    with_memory: bool = True,
+) -> dict[str, Row]:  # fmt: skip
+    """Runs the forms interleaved, then each in a process of its own; prints the table.
 
-
-def interleaved(forms: Forms, repeats: int) -> dict[str, float]:
-    """Median CPU-seconds of each form, all of them run once in each of `repeats` passes."""
-    runs = [{name: seconds_of(run) for name, run in forms.items()} for _ in range(repeats)]
-    return {name: statistics.median(run[name] for run in runs) for name in forms}
-
-
-class Metered(naive.Counting):
-    """Halves in this process that know what would have travelled."""
-
-    def summary(self, verb: str) -> str:
-        """Exchanges of one verb, and the megabytes of all questions and answers."""
-        size = sum(len(pickle.dumps((args, answers))) for _, args, answers in self.exchanges)
-        return f"{self.n_exchanges(verb)} exchanges, {size / 1e6:.1f} MB"
-
-    def n_exchanges(self, verb: str) -> int:
-        """How often one verb was asked."""
-        return len(self.questions(verb))
-
-
-Parts = list[tuple[np.ndarray, ...]]
-
-
-def shards(n_shards: int, *arrays: np.ndarray) -> Parts:
-    """The rows and indices of each shard; what a shard holds before it is asked."""
-    indices = np.arange(len(arrays[0]))
-    if n_shards == 1:
-        return [(*arrays, indices)]
-    return [tuple(array[indices // BLOCK % n_shards == s] for array in (*arrays, indices)) for s in range(n_shards)]
-
-
-def our_k_center(parts: Parts, covered: np.ndarray, k: int) -> tuple[Picks, Metered]:
-    halves = Metered([KCenterHalf(*part) for part in parts])
-    return pick_k_center(halves, k, covered), halves
-
-
-def our_badge(parts: Parts, k: int) -> tuple[Picks, Metered]:
-    halves = Metered([KMeansPPHalf(*part) for part in parts])
-    return pick_kmeans_pp(halves, k, np.random.default_rng(3)), halves
-
-
-@cache
-def machine() -> dict[str, float]:
-    """Billions of operations a second of each kind of product, and gigabytes a second read."""
-    single, large = torch.randn(1024, 512), torch.randn(50_000_000)
-    double, half, bits = single.double(), single.bfloat16(), torch.randint(-127, 128, (1024, 512), dtype=torch.int8)
-    operations = 2 * 1024 * 1024 * 512 / 1e9
-    forms: dict[str, tuple[float, Callable[[], Any]]] = {
-        "float64 product": (operations, lambda: double @ double.t()),
-        "float32 product": (operations, lambda: single @ single.t()),
-        "bfloat16 product": (operations, lambda: half @ half.t()),
-        "int8 product": (operations, lambda: torch._int_mm(bits, bits.t())),
-        "read (GB)": (large.nbytes / 1e9, large.sum),
-    }
-    return {name: work / min(seconds_of(run) for _ in range(9)) for name, (work, run) in forms.items()}
-
-
-def show(title: str, seconds: dict[str, float], notes: dict[str, str]) -> None:
-    """One table of a comparison; the first form is ours."""
-    table = Table("form", "CPU s", "× ours", "", title=title, title_justify="left")
-    ours = next(iter(seconds.values()))
-    for name, value in seconds.items():
-        table.add_row(name, f"{value:.3f}", f"{value / ours:.1f}", notes.get(name, ""))
-    console.print(table)
-
-
-def k_center_case(name: str, features: np.ndarray, k: int, repeats: int) -> dict[str, float]:
-    """Ours against the two peer forms; prints the table, returns the seconds."""
-    covered, points = features[:LABELLED], features[LABELLED:]
-    ours = {"ours, 1 shard": shards(1, points), "ours, 4 shards": shards(4, points)}
-    forms: Forms = {
-        **{form: lambda parts=parts: our_k_center(parts, covered, k) for form, parts in ours.items()},
-        "one pick at a time, float32": lambda: peers.k_center_per_pick(points, covered, k),
-        "running minimum, scikit-learn": lambda: peers.k_center_running_minimum(points, covered, k),
-    }
-    notes = {}
-    for form, parts in ours.items():
-        picks, halves = our_k_center(parts, covered, k)
-        notes[form] = halves.summary("candidates")
-    plain = peers.k_center_per_pick(points, covered, k)
-    same = next((i for i, (one, other) in enumerate(zip(picks.indices, plain, strict=True)) if one != other), k)
-    notes["one pick at a time, float32"] = (
-        f"the same picks until number {same} (rounding)" if same < k else "same picks"
+    whole   that process runs all picks even of forms that are extrapolated
+    """
+    for form in named.values():
+        warm_up(form.run, arrays)
+    runs = {name: (lambda form=form: form.seconds(arrays, k)) for name, form in named.items()}
+    rows = {name: Row(seconds) for name, seconds in interleaved(runs, repeats).items()}
+    for name, row in rows.items():
+        few = named[name].few
+        if with_memory:
+            row.extra, seconds = memory(kind, name, arrays, k if whole or not few else 1 + few)
+            row.whole_seconds = seconds if whole and few else np.nan
+        if name.startswith("ours"):
+            halves = named[name].run(arrays, k)
+            row.exchanges, row.megabytes = halves.count(), halves.megabytes()
+    n, columns = len(arrays[0]), arrays[0].shape[1] + (arrays[1].shape[1] if kind == "badge" else 0)
+    centres = k + (len(arrays[1]) if kind == "k_center" else 0)
+    BOARD.show(
+        f"{title}, {k} picks; {'one run' if repeats == 1 else f'medians of {repeats} runs'}",
+        rows,
+        2.0 * n * centres * columns,
+        4.0 * n * columns * k,
     )
-    seconds = interleaved(forms, repeats)
-    title = f"k-center: {name}, {points.shape[0]} × {points.shape[1]}, {LABELLED} labelled, {k} picks"
-    show(title, seconds, notes)
-    return seconds
+    return rows
+
+
+def fastest_peer(rows: dict[str, Row], *names: str) -> float:
+    """Seconds of the fastest of the forms whose names begin so, over ours."""
+    chosen = [row.seconds for name, row in rows.items() if name.startswith(names)]
+    return min(chosen) / rows["ours, exact"].seconds
 
 
 def k_center(quick: bool) -> None:
-    """G1 to G5: seconds against the peers, exactness, exchanges, the limits of the processor."""
+    """G1 to G5, G9: seconds against the peers, exactness, exchanges, memory, the limits of the processor."""
     n, repeats = (10_000, 1) if quick else (50_000, 5)
-    real = data.digits(n + LABELLED)[0]
-    for name, features in (("drawn features", data.rectified(n + LABELLED, 512)), ("digits network", real)):
-        seconds = list(k_center_case(name, features, 1000, repeats).values())
-        goals.add_row("G1", f"k-center, {name}: running minimum ÷ ours", "≥ 60", f"{seconds[3] / seconds[0]:.0f}")
-        goals.add_row("", "    one pick at a time ÷ ours", "≥ 25", f"{seconds[2] / seconds[0]:.0f}")
-        operations = 2 * n * LABELLED * 512 / 1e9
-        product = operations / machine()["bfloat16 product"]
-        goals.add_row("G5", f"k-center, {name} ÷ one bfloat16 product", "≤ 2.5", f"{seconds[0] / product:.2f}")
-        _, halves = our_k_center(shards(1, features[LABELLED:]), features[:LABELLED], 1000)
-        goals.add_row("G4", f"exchanges for 1000 picks, {name}", "≤ 5", str(halves.n_exchanges("candidates")))
+    named = forms("k_center", APPROXIMATE[0])
+    cases = {"drawn features": data.rectified(n + LABELLED, 512), "digits network": data.digits(n + LABELLED)[0]}
+    for name, features in cases.items():
+        arrays = features[LABELLED:], features[:LABELLED]
+        whole = name == "drawn features" and not quick
+        rows = compare(
+            "k_center", f"k-center: {name}, {n} × 512, {LABELLED} labelled", arrays, 1000, named, repeats, whole
+        )
+        published = fastest_peer(rows, "running", "scikit-activeml")
+        BOARD.at_least("G1", f"k-center, {name}: fastest published form ÷ ours", published, 60)
+        BOARD.at_least("G1", f"k-center, {name}: our own float32 loop ÷ ours", fastest_peer(rows, "one pick"), 25)
+        BOARD.at_most("G9", f"k-center, {name}: extra memory, copies of the features",
+                      rows["ours, exact"].extra / arrays[0].nbytes, 1.2)  # fmt: skip
+        halves = FORMS["k_center"]["ours, exact"].run(arrays, 1000)
+        BOARD.at_most("G4", f"k-center, {name}: exchanges for 1000 picks", halves.count("candidates"), 5, "")
+        against_product(name, arrays, repeats)
     small = data.rectified(10_000 + LABELLED, 64)
-    for k, wanted in ((100, "≥ 1"), (1000, "≥ 5")):
-        seconds = list(k_center_case("drawn features", small, k, repeats).values())
-        goals.add_row("G2", f"10k × 64, {k} picks: running minimum ÷ ours", wanted, f"{seconds[3] / seconds[0]:.1f}")
-        goals.add_row("", "    one pick at a time ÷ ours", "≥ 1", f"{seconds[2] / seconds[0]:.1f}")
-    first_product(real)
+    for k, wanted in ((100, 1), (1000, 5)):
+        arrays = small[LABELLED:], small[:LABELLED]
+        rows = compare("k_center", "k-center: drawn features, 10000 × 64", arrays, k, named, repeats, with_memory=False)
+        published = fastest_peer(rows, "running", "scikit-activeml")
+        BOARD.at_least("G2", f"10k × 64, {k} picks: fastest published form ÷ ours", published, wanted)
+        BOARD.at_least("G2", f"10k × 64, {k} picks: our own float32 loop ÷ ours", fastest_peer(rows, "one pick"), 1)
     for seed in range(100 if quick else 1000):
         check_random_case(seed)
-    goals.add_row("G3", "random cases equal to naive float64", "≥ 1000, 0 differ", f"{seed + 1}, 0 differ")
+    BOARD.at_least("G3", "random cases equal to naive float64, none differs", seed + 1, 1000, "")
 
 
-def first_product(features: np.ndarray) -> None:
-    """The bounds of all rows to all labelled, which is most of the work, against the processor's peak."""
-    from openal_ray.selection.bounds import upper_bounds
-    from openal_ray.selection.digits import encode
+def against_product(name: str, arrays: Arrays, repeats: int) -> None:
+    """G5: the whole selection and its first product against one bfloat16 product of the same size."""
+    points, covered = arrays
+    rows, centres = [encode(points)], [encode(covered)]
+    half, half_covered = (torch.from_numpy(array).bfloat16() for array in arrays)
+    forms = {
+        "ours": lambda: seconds_of(lambda: k_center_form(1)(arrays, 1000)),
+        "first product": lambda: seconds_of(lambda: upper_bounds(rows, centres)),
+        "bfloat16 product": lambda: seconds_of(lambda: half @ half_covered.t()),
+    }
+    seconds = interleaved(forms, max(3, repeats))
+    operations = 2.0 * len(points) * len(covered) * points.shape[1] / 1e9
+    product = seconds["bfloat16 product"]
+    BOARD.at_most("G5", f"k-center, {name} ÷ one whole bfloat16 product N × L", seconds["ours"] / product, 2.5)
+    peak, speed = machine()["bfloat16 product"], operations / seconds["first product"]
+    BOARD.at_least(
+        "G5", f"{name}: first product, bounds included, of the probed bfloat16 peak", 100 * speed / peak, 70, "%"
+    )
+    BOARD.console.print(
+        f"{name}: one whole bfloat16 product N × L runs at {100 * operations / product / peak:.0f} % of the probed "
+        f"peak; our first product takes {seconds['first product'] / product:.2f} × its time\n"
+    )
 
-    rows, centres = [encode(features[LABELLED:])], [encode(features[:LABELLED])]
-    operations = 2 * len(rows[0]) * len(centres[0]) * features.shape[1] / 1e9
-    speed = operations / min(seconds_of(lambda: upper_bounds(rows, centres)) for _ in range(5))
-    for kind in ("bfloat16 product", "int8 product"):
-        share = 100 * speed / machine()[kind]
-        goals.add_row("G5", f"first product ÷ peak of the {kind}", "≥ 70 %", f"{share:.0f} %")
 
-
-def badge(quick: bool) -> None:
-    """G4, G6 and G8: seconds against the peers, exchanges, the same picks for any number of shards."""
+def badge_cases(quick: bool) -> None:
+    """G4, G6, G7: seconds against the peers, exchanges, memory."""
     n, repeats = (10_000, 1) if quick else (50_000, 5)
     features = data.rectified(n, 512)
-    cases = [(f"{c} classes", data.residuals(features, c), features, wanted) for c, wanted in BADGE_GOALS.items()]
-    right, left = data.digits(n)
-    cases.append(("digits network, 10 classes", left, right, "≥ 60"))
-    for name, left, right, wanted in cases:
-        ours = {"ours, 1 shard": shards(1, left, right), "ours, 4 shards": shards(4, left, right)}
-        forms = {
-            **{form: lambda parts=parts: our_badge(parts, 1000) for form, parts in ours.items()},
-            "one pick at a time": lambda left=left, right=right: _few(peers.badge_factored, left, right),
-            "one pick at a time, as published": lambda left=left, right=right: _few(
-                peers.badge_as_published, left, right
-            ),
-        }
-        seconds = interleaved(forms, repeats)
-        for form in list(forms)[2:]:
-            seconds[form] *= 1000 / FEW
-        _, halves = our_badge(shards(1, left, right), 1000)
-        notes = {"ours, 1 shard": halves.summary("propose")} | dict.fromkeys(list(forms)[2:], f"x, {FEW} picks run")
-        if left.nbytes * right.shape[1] < 2e9:
-            seconds["materialised gradients"], notes["materialised gradients"] = explicit(left, right), "x, 6 picks run"
-            ratio = seconds["materialised gradients"] / seconds["ours, 1 shard"]
-            goals.add_row("G6", f"BADGE, {name}: materialised ÷ ours", "≥ 1000", f"{ratio:.0f}")
-        show(f"BADGE: {name}, {n} × {right.shape[1]}, 1000 picks", seconds, notes)
-        for form in list(forms)[2:]:
-            ratio = seconds[form] / seconds["ours, 1 shard"]
-            goals.add_row("G6", f"BADGE, {name}: {form} ÷ ours", wanted, f"{ratio:.0f}")
-        goals.add_row("G4", f"exchanges for 1000 draws, {name}", "≤ 5", str(halves.n_exchanges("propose")))
-    _, halves = our_badge(shards(1, left, right), 5000)
-    goals.add_row("G4", "exchanges for 5000 draws, digits network", "≤ 10", str(halves.n_exchanges("propose")))
-    picks = [our_badge(shards(n_shards, left, right), 300)[0].indices.tolist() for n_shards in (1, 2, 5, 16)]
-    same = all(other == picks[0] for other in picks)
-    goals.add_row("G8", "a seed's picks for 1, 2, 5, 16 shards", "the same", "the same" if same else "differ")
+    cases = [(f"{c} classes", (data.residuals(features, c), features), wanted) for c, wanted in BADGE_GOALS.items()]
+    cases.append(("digits network, 10 classes", data.digits(n)[::-1], 60))
+    for name, arrays, wanted in cases:
+        title, named = f"BADGE: {name}, {n} × 512", forms("badge", APPROXIMATE[1], *EXPLICIT)
+        rows = compare("badge", title, arrays, 1000, named, repeats)
+        BOARD.at_least("G6", f"BADGE, {name}: one pick at a time, as published ÷ ours",
+                       fastest_peer(rows, "one pick at a time, as published"), wanted)  # fmt: skip
+        BOARD.at_least("G6", f"BADGE, {name}: our own vectorised form of that ÷ ours",
+                       fastest_peer(rows, "one pick at a time"), wanted)  # fmt: skip
+        if name == "10 classes":
+            named = {form: every for form, every in forms("badge").items() if form in ("ours, exact", *EXPLICIT)}
+            explicit = compare("badge", f"{title}, explicit embeddings", arrays, 1000, named, 1)
+            for form in list(explicit)[1:]:
+                BOARD.at_least("G6", f"BADGE, {name}: {form} ÷ ours", fastest_peer(explicit, form), 1000)
+        inputs = sum(array.nbytes for array in arrays)
+        BOARD.at_most("G7", f"BADGE, {name}: extra memory ÷ 4 N (C + D)", rows["ours, exact"].extra / inputs, 1.1)
+        halves = badge(1)(arrays, 1000)
+        BOARD.at_most("G4", f"BADGE, {name}: exchanges for 1000 draws", halves.count("propose"), 5, "")
+    BOARD.at_most(
+        "G4", "BADGE, digits network: exchanges for 5000 draws", badge(1)(arrays, 5000).count("propose"), 10, ""
+    )
+    picks = [badge(n_shards)(arrays, 300).picks.indices.tolist() for n_shards in (1, 2, 5, 16)]
+    BOARD.at_least("G8", "1, 2, 5, 16 shards that give the same picks", sum(one == picks[0] for one in picks), 4, "")
+    if not quick:
+        wide = data.rectified(n, 2048)
+        arrays = data.residuals(wide, 1000), wide
+        extra, seconds = memory("badge", "ours, exact", arrays, 1000)
+        BOARD.at_most("G7", f"BADGE, 50k × C 1000 × D 2048 ({seconds:.1f} CPU s): extra memory ÷ 4 N (C + D)",
+                      extra / sum(array.nbytes for array in arrays), 1.1)  # fmt: skip
 
 
-FEW = 50
-BADGE_GOALS = {10: "≥ 60", 100: "≥ 40", 1000: "≥ 30"}
+BADGE_GOALS = {10: 60, 100: 40, 1000: 30}
 
 
-def _few(peer: Callable[..., Any], left: np.ndarray, right: np.ndarray) -> Any:
-    return peer(left, right, FEW, np.random.default_rng(3))
-
-
-def explicit(left: np.ndarray, right: np.ndarray) -> float:
-    """Seconds of 1000 picks from materialised gradients: what one pick takes, and all that comes before."""
-    one, six = (seconds_of(lambda k=k: peers.badge_explicit(left, right, k, np.random.default_rng(3))) for k in (1, 6))
-    return one + 999 * (six - one) / 5
+def law(quick: bool) -> None:
+    """G8: the law of the draws, and the bounds that it rests on."""
+    for n_shards in (1, 3):
+        p, cells = p_value(*factors(14, 3, 6, seed=3), k=4, runs=1000 if quick else 30_000, n_shards=n_shards)
+        BOARD.at_least("G8", f"χ² against the dense law, {n_shards} shard(s), {cells} joint cells: p", p, 0.01, "")
+    violations = 0
+    for left, right in (factors(3000, 10, 32), crowded(3000), factors(3000, 100, 8)):
+        half = KMeansPPHalf(left, right, np.arange(3000))
+        picks = pick_kmeans_pp(LocalHalves([half]), 200, np.random.default_rng(0)).indices
+        rows = OuterRows(np.arange(3000), left, right)
+        exact, rounding = squared_distances(rows, rows[picks])
+        violations += int((half._weights < exact.min(axis=1) - rounding.max()).sum())  # of fewer picks: never below
+    BOARD.at_most("G8", "weights below the float64 D² of the end, of 9000", violations, 0, "")
 
 
 def large_pool(quick: bool) -> None:
-    """G10: many picks from a large pool."""
+    """G10: many picks from a large pool, and what Ray adds to a small one."""
     n, k = (100_000, 1000) if quick else (1_000_000, 10_000)
     features = data.rectified(n + LABELLED, 64)
-    halves: list[Metered] = []
-    seconds = seconds_of(lambda: halves.append(our_k_center(shards(1, features[LABELLED:]), features[:LABELLED], k)[1]))
-    console.print(f"k-center: {n} × 64, {k} picks: {seconds:.2f} CPU s, {halves[0].summary('candidates')}\n")
-    goals.add_row("G10", f"{n} × 64, {k} picks", "≤ 10 s", f"{seconds:.1f} s")
-    goals.add_row("", "    exchanges", "≤ 5", str(halves[0].n_exchanges("candidates")))
+    arrays = features[LABELLED:], features[:LABELLED]
+    named = {name: form for name, form in forms("k_center").items() if name == "ours, exact"}
+    rows = compare("k_center", f"k-center: drawn features, {n} × 64", arrays, k, named, 1)
+    BOARD.at_most("G10", f"{n} × 64, {k} picks, exact", rows["ours, exact"].seconds, 10, "CPU s")
+    BOARD.at_most("G10", "    exchanges, the one that asks for sizes included", rows["ours, exact"].exchanges, 5, "")
+
+
+def on_ray(quick: bool) -> None:
+    """G10: Ray's share of a selection on two shards, in wall time."""
+    from tests.benchmarks.selection_ray import shares
+
+    n = 10_000 if quick else 50_000
+    features = data.rectified(n + LABELLED, 512)
+    left = data.residuals(features[LABELLED:], 10)
+    for kind, (whole, ray, share) in shares(features[LABELLED:], features[:LABELLED], left, 1000, 5).items():
+        what = f"{kind} on 2 shards, {n} × 512: Ray {ray:.3f} of {whole:.3f} s wall, a share of"
+        BOARD.at_most("G10", what, 100 * share, 20, "%")
+
+
+def approximations(quick: bool) -> None:
+    """What the forms that are not exact cost and give, beside the exact ones."""
+    n, repeats = (10_000, 1) if quick else (50_000, 3)
+    features = data.rectified(n + LABELLED, 512)
+    arrays = features[LABELLED:], features[:LABELLED]
+    named = {name: form for name, form in FORMS["k_center"].items() if name in ("ours, exact", APPROXIMATE[0])}
+    compare("k_center", f"two levels: drawn features, {n} × 512, {LABELLED} labelled", arrays, 1000, named, repeats)
+    cover = two_level(arrays, 1000).cover
+    chosen = arrays[0][selection.k_center(*arrays, 1000)]
+    radius = TwoLevelHalf(arrays[0], np.arange(n), 1).radius(np.concatenate([arrays[1], chosen]))
+    BOARD.console.print(
+        f"covering radius: two levels {cover.radius:.3f} (no choice below {cover.least:.3f}); "
+        f"exact greedy {radius:.3f}\n"
+    )
+    arrays = data.residuals(features, 10)[LABELLED:], features[LABELLED:]
+    named = {name: form for name, form in FORMS["badge"].items() if name in ("ours, exact", APPROXIMATE[1])}
+    compare("badge", f"k-means||: drawn features, 10 classes, {n} × 512", arrays, 1000, named, 1)
+    rows = OuterRows(np.arange(n), *arrays)
+    for name, run in (("exact D² draws", badge(1)), ("k-means||", kmeans_parallel)):
+        picks = rows[run(arrays, 1000).picks.indices]
+        cost = sum(squared_distances(rows[low : low + 1000], picks)[0].min(axis=1).sum() for low in range(0, n, 1000))
+        BOARD.console.print(f"sum of D² after 1000 picks, {name}: {cost:.4g}")
+    BOARD.console.print()
 
 
 def uncertainty(quick: bool) -> None:
@@ -245,75 +252,52 @@ def uncertainty(quick: bool) -> None:
     for classes in (10, 100) if quick else (10, 100, 1000):
         logits = torch.from_numpy(4 * rng.standard_normal((50_000, classes), dtype=np.float32))
 
-        def ours(logits: torch.Tensor = logits) -> list[np.ndarray]:
+        def ours(logits: torch.Tensor = logits) -> None:
             probs = logits.softmax(dim=1).numpy()
-            four = (scores.least_confidence, scores.margin, scores.ratio, scores.entropy)
-            return [top_k(score(probs), 1000) for score in four]
+            for score in (scores.least_confidence, scores.margin, scores.ratio, scores.entropy):
+                top_k(score(probs), 1000)
 
-        forms: Forms = {"ours": ours, "softmax and sort each": lambda logits=logits: peers.sorted_scores(logits, 1000)}
-        seconds = interleaved(forms, 3 if quick else 7)
-        show(f"four scores and their best 1000: 50000 × {classes}", seconds, {})
-        ratio = seconds["softmax and sort each"] / seconds["ours"]
-        goals.add_row("G12", f"softmax and full sort each ÷ ours, {classes} classes", "3 to 7", f"{ratio:.1f}")
-
-
-def memory(quick: bool) -> None:
-    """G7 and G9: peak above the inputs."""
-    for case, (goal, wanted) in MEMORY_GOALS.items():
-        if quick and case == "badge_1000_2048":
-            continue
-        command = [sys.executable, "-m", "tests.benchmarks.selection", "--peak", case]
-        measured = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        goals.add_row(goal, case.replace("_", " ") + ": extra memory", wanted, measured.strip())
+        seconds = interleaved(
+            {
+                "ours": lambda ours=ours: seconds_of(ours),
+                "softmax and sort each": lambda logits=logits: seconds_of(lambda: peers.sorted_scores(logits, 1000)),
+            },
+            3 if quick else 7,
+        )
+        rows = {name: Row(value) for name, value in seconds.items()}
+        size = 4.0 * logits.numel()
+        BOARD.show(f"four scores and their best 1000: 50000 × {classes}", rows, np.nan, size)
+        ratio = rows["softmax and sort each"].seconds / rows["ours"].seconds
+        BOARD.at_least("G12", f"softmax and full sort for each score ÷ ours, {classes} classes", ratio, 3)
 
 
-MEMORY_GOALS = {
-    "k_center_512": ("G9", "≤ 1.2 copies of the features"),
-    "badge_10_512": ("G7", "≤ 1.1 · 4 N (C + D) bytes"),
-    "badge_1000_512": ("G7", "≤ 1.1 · 4 N (C + D) bytes"),
-    "badge_1000_2048": ("G7", "≤ 1.1 · 4 N (C + D) bytes"),
-}
-
-
-def peak(case: str) -> None:
-    """Prints the peak memory of one case above its inputs, as a share of the float32 inputs."""
-    kind, *sizes = case.rsplit("_", 2) if case.startswith("badge") else case.rsplit("_", 1)
-    features = data.rectified(50_000 + (LABELLED if kind == "k_center" else 0), int(sizes[-1]))
-    left = data.residuals(features, int(sizes[0])) if kind == "badge" else features[:0]
-    inputs = left.nbytes + features.nbytes
-    our_k_center(shards(1, features[:2000]), features[:5], 50)  # libraries set themselves up
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-    before = psutil.Process().memory_info().rss
-    if kind == "badge":
-        half = KMeansPPHalf(left, features, np.arange(len(left)))
-        pick_kmeans_pp(LocalHalves([half]), 1000, np.random.default_rng(3))
-    else:
-        half = KCenterHalf(features[LABELLED:], np.arange(len(features) - LABELLED))
-        pick_k_center(LocalHalves([half]), 1000, features[:LABELLED])
-    lines = Path("/proc/self/status").read_text().splitlines()
-    highest = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-    print(f"{(highest - before) / inputs:.2f} ({(highest - before) / 1e6:.0f} of {inputs / 1e6:.0f} MB)")
+PARTS = (k_center, badge_cases, law, large_pool, on_ray, approximations, uncertainty)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer rows and repeats")
     parser.add_argument("--only", choices=[part.__name__ for part in PARTS])
-    parser.add_argument("--peak", choices=list(MEMORY_GOALS), help=argparse.SUPPRESS)
+    parser.add_argument("--figure", type=Path, help="also draw cost against N and B into this file")
+    parser.add_argument("--peak", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.peak:
-        peak(options.peak)
+        kind, name, k, file = options.peak
+        print_peak(FORMS[kind][name].run, int(k), Path(file))
         return
-    for name, speed in machine().items():
-        console.print(f"{name}: {speed:.0f} G/s")
+    BOARD.limits()
+    if not peers.HAS_SCIKIT_ACTIVEML:
+        BOARD.console.print("scikit-activeml is not installed: its rows are left out (pip install openal-ray[bench])")
     for part in PARTS:
         if options.only in (None, part.__name__):
             part(options.quick)
-    console.print(goals)
+    BOARD.console.print(BOARD.goals)
+    if options.figure:
+        from tests.benchmarks.selection_figure import draw
 
+        draw(options.figure, options.quick)
 
-PARTS = (k_center, badge, large_pool, uncertainty, memory)
 
 if __name__ == "__main__":
     main()

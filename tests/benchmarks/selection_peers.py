@@ -1,4 +1,8 @@
-"""What others do, for the selection benchmark: their algorithms, written anew as well as vectorised code allows."""
+"""What others do, for the selection benchmark: scikit-activeml as published, if it is installed (`pip install
+openal-ray[bench]`), and the algorithms of others, written anew as well as vectorised code allows."""
+
+from collections.abc import Callable
+from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -20,7 +24,7 @@ def k_center_per_pick(points: np.ndarray, covered: np.ndarray, k: int) -> list[i
         picks.append(pick)
         to_pick = torch.mv(rows, rows[pick]).mul_(-2).add_(norms).add_(norms[pick])
         torch.minimum(squared, to_pick, out=squared)
-        squared[picks] = -1.0
+        squared[pick] = -1.0  # and so it stays
     return picks
 
 
@@ -46,7 +50,7 @@ def badge_factored(left: np.ndarray, right: np.ndarray, k: int, rng: np.random.G
         pick = picks[-1]
         squared = norms + norms[pick] - 2.0 * (left @ left[pick]) * (right @ right[pick])
         np.minimum(weights, np.maximum(squared, 0), out=weights)
-        weights[picks] = 0.0
+        weights[pick] = 0.0  # and so it stays
         if len(picks) == k:
             return picks
         running = np.cumsum(weights)
@@ -100,3 +104,36 @@ def sorted_scores(logits: torch.Tensor, k: int) -> list[np.ndarray]:
             score = 1 - highest[:, 0] + highest[:, 1] if name == "margin" else highest[:, 1] / highest[:, 0]
         best.append(score.sort(descending=True)[1][:k].numpy())
     return best
+
+
+HAS_SCIKIT_ACTIVEML = find_spec("skactiveml") is not None
+Draws = Callable[[np.ndarray, np.ndarray, int, np.random.Generator], list[int]]
+
+
+def scikit_activeml_core_set(points: np.ndarray, covered: np.ndarray, k: int) -> list[int]:
+    """Its CoreSet: all rows, of which the covered ones have a label."""
+    from skactiveml.pool import CoreSet
+
+    labels = np.full(len(points) + len(covered), np.nan)
+    labels[len(points) :] = 0
+    return CoreSet(random_state=0).query(np.concatenate([points, covered]), labels, batch_size=k).tolist()
+
+
+def scikit_activeml_badge(left: np.ndarray, right: np.ndarray, k: int, rng: np.random.Generator) -> list[int]:
+    """Its Badge, around a classifier that gives the probabilities of `left`."""
+    from skactiveml.base import SkactivemlClassifier
+    from skactiveml.pool import Badge
+
+    class Known(SkactivemlClassifier):
+        """Knows the answers."""
+
+        def fit(self, X: np.ndarray, y: np.ndarray) -> "Known":
+            return self
+
+        def predict_proba(self, X: np.ndarray) -> np.ndarray:
+            probs = left.copy()
+            probs[np.arange(len(left)), left.argmin(axis=1)] += 1  # the predicted class, whose one was taken off
+            return probs
+
+    strategy = Badge(random_state=int(rng.integers(2**31)))
+    return list(strategy.query(right, np.full(len(right), np.nan), Known(), fit_clf=False, batch_size=k))

@@ -10,7 +10,7 @@ import pytest
 import ray
 
 from openal_ray import config
-from openal_ray.cluster.shards import RayShards
+from openal_ray.cluster.shards import RayHalves, RayShards
 from openal_ray.cluster.share import Share
 from openal_ray.errors import BadImages, ResourceError
 from openal_ray.pool import AllBut, Listed
@@ -103,6 +103,25 @@ def test_same_query_when_a_shard_dies_between_reading_and_picking(
     monkeypatch.setattr(shards, "open", open_and_kill)
     np.testing.assert_array_equal(case.ask(name, 40, shards).indices, case.ask(name, 40).indices)
     assert killed
+
+
+@pytest.mark.parametrize(("name", "verb"), [("k_center", "candidates"), ("badge", "propose")])
+def test_same_query_when_a_shard_dies_between_two_exchanges_of_a_selection(
+    name: str, verb: str, case: Case, shards: RayShards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_ask, asked = RayHalves.ask, []
+
+    def ask_and_kill(halves: RayHalves, question: str, *arguments):
+        if question == verb:
+            asked.append(halves)
+            if len(asked) == 2:
+                kill(shards, 1)  # it has answered once, and what it remembers of the picks is lost
+        return real_ask(halves, question, *arguments)
+
+    monkeypatch.setattr(RayHalves, "ask", ask_and_kill)
+    found = case.ask(name, 300, shards).indices
+    assert asked[0] is asked[1] and asked[-1] is not asked[0]  # begun twice
+    np.testing.assert_array_equal(found, case.ask(name, 300).indices)
 
 
 def test_a_question_to_a_lost_shard_says_so_and_the_next_finds_it_replaced(case: Case, shards: RayShards) -> None:

@@ -112,6 +112,39 @@ def test_plain_and_sampled_signals_come_together() -> None:
     np.testing.assert_array_equal(both["probs"], read(network, images, "probs")["probs"])
 
 
+SHARED = ("features", "probs", "stages", "mc_probs", "mc_std")
+
+
+@pytest.mark.parametrize(
+    ("name", "needs", "body", "times"),
+    [
+        ("resnet18", ("features", "mc_std"), "forward_features", 1),
+        ("resnet18", ("probs", "mc_std"), "forward_features", 1),
+        ("resnet18", SHARED, "forward_intermediates", 1),
+        ("small_cnn", SHARED, "forward_intermediates", 1),
+        ("efficientnet_lite0", ("maps", "mc_probs", "mc_mean"), "forward_features", 1),
+        ("vit_tiny_patch16_224", ("features", "mc_probs"), "forward_features", T + 1),  # thinned maps are not the plain
+    ],
+)
+def test_plain_and_sampled_signals_share_the_maps_and_keep_their_bits(
+    name: str, needs: tuple[str, ...], body: str, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, images = made(name)
+    alone = {need: read(network, images, need)[need] for need in needs}
+    calls: list[str] = []
+    for method in ("forward_features", "forward_intermediates"):
+        real = getattr(network, method)
+        monkeypatch.setattr(
+            network,
+            method,
+            lambda *given, real=real, method=method, **named: calls.append(method) or real(*given, **named),
+        )
+    together = read(network, images, *needs)
+    assert calls == [body] * times
+    for need in needs:
+        np.testing.assert_array_equal(together[need], alone[need], err_msg=need)
+
+
 def test_a_network_without_dropout_is_refused_with_what_to_do() -> None:
     with pytest.raises(ConfigError, match="SmallCNN has none: set model.params.drop_rate"):
         read(*made("small_cnn", drop_rate=0.0), "mc_mean")

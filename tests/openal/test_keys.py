@@ -7,6 +7,8 @@ import pytest
 from openal_ray import config
 from openal_ray.errors import ConfigError
 from openal_ray.openal.keys import KEYS, WITHOUT_EFFECT, translate
+from openal_ray.strategies import catalogue
+from openal_ray.strategies.catalogue import ENTRIES
 
 # OpenAL's defaults with BALD and the command line's required keys, as its documentation lists them.
 OPENAL: dict[str, Any] = {
@@ -34,7 +36,7 @@ OURS: dict[str, Any] = {
     "seed": 7, "out": "runs/mine",
     "data": {"name": "CIFAR10", "root": "/datasets"},
     "model": {"name": "resnet18", "pretrained": False, "params": {"drop_rate": 0.1}},
-    "strategy": {"name": "BALD", "num_mcdropout": 10},
+    "strategy": {"name": "BALD", "passes": 10},
     "budget": {"start": "stratified", "n_start": 500, "n_query": 500, "n_end": 5000, "n_subset": 0},
     "train": {
         "batch_size": 64, "epochs": 200, "accumulate": 1, "steps_per_epoch": 100, "precision": "float16",
@@ -62,7 +64,13 @@ def test_openals_own_defaults_become_ours() -> None:
 
 def test_every_target_is_a_key_of_ours() -> None:
     sections: dict[str, Any] = config.Config().model_dump(by_alias=True) | {"strategy": {"name": "margin"}}
+    sections["open_set"] = config.OpenSet().model_dump()
     for target, _ in KEYS.values():
+        if target.startswith("strategy."):
+            assert any(target.removeprefix("strategy.") in entry.parameters for entry in ENTRIES) or target.endswith(
+                "name"
+            )
+            continue
         section = sections
         for part in target.split("."):
             assert part in section, target
@@ -125,3 +133,34 @@ def test_what_has_no_counterpart_is_refused(values: dict[str, Any], message: str
     with pytest.raises(ConfigError) as caught:
         translate(values)
     assert str(caught.value).startswith(message)
+
+
+OPEN_SET: dict[str, Any] = {
+    "DEFAULT": {"seed": 3},
+    "AL": {
+        "strategy": "LfOSA", "ood_ratio": 0.4, "id_ratio": 0.2, "n_start": 500, "n_query": 500, "n_end": 5000,
+        "openset_params": {"max_iter": 10, "detector_params": {"temperature": 0.5, "modelname": "resnet18"}},
+    },
+}  # fmt: skip
+
+
+def test_openals_open_set_keys_become_ours() -> None:
+    translated, lines = translate(OPEN_SET)
+    assert translated["open_set"] == {"draw": {"rule": "openal", "seed": 3}, "noise_ratio": 0.4, "known": 0.2}
+    assert translated["strategy"] == {"name": "LfOSA", "temperature": 0.5}
+    assert "AL.ood_ratio → open_set.noise_ratio=0.4" in lines
+    assert any(line.startswith("AL.openset_params.max_iter has no effect here") for line in lines)
+    assert any(line.startswith("DEFAULT.seed → open_set.draw=") for line in lines)
+    checked = config.parse(translated)
+    assert checked.open_set is not None and checked.open_set.known == 0.2
+    catalogue.build("LfOSA", checked.strategy.parameters if checked.strategy else {})
+
+
+def test_openals_parameters_of_strategies_are_ours() -> None:
+    for name, params in {
+        "AlphaMixSampling": {"alpha_cap": 0.03125}, "KCenterGreedyCB": {"lamb": 5},
+        "LearningLossAL": {"loss_weight": 1.0, "margin": 1.0, "layer_ids": ["layer1"], "out_features": 128},
+        "MeanSTDSampling": {"num_mcdropout": 10},
+    }.items():  # fmt: skip
+        strategy = dict(translate({"AL": {"strategy": name, "params": params}})[0]["strategy"])
+        catalogue.build(strategy.pop("name"), strategy)

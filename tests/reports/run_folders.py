@@ -24,12 +24,14 @@ def write_run(
     classes: Iterable[str] = CLASSES,
     answers: bool = False,
     seconds: float = 1.0,
+    columns: Mapping[str, Iterable[Any]] | None = None,
 ) -> Path:
     """A run with one round for each label count.
 
     config   sections to merge into the configuration, one level deep
     answers  whether selections.csv has the column `class`
     seconds  of reading in a round; training takes ten times, selecting half, evaluating a quarter of it
+    columns  more columns of metrics.csv, a value for each round
     """
     labelled, accuracy, classes = list(labelled), list(accuracy), list(classes)
     folder.mkdir(parents=True)
@@ -46,12 +48,19 @@ def write_run(
         "packages": {"torch": "2.14.1", "ray": None},
     }
     (folder / "environment.json").write_text(json.dumps(environment), encoding="utf-8")
-    _write_rounds(folder, labelled, accuracy, classes, seconds)
+    _write_rounds(folder, labelled, accuracy, classes, seconds, columns or {})
     _write_selections(folder, labelled, classes, answers)
     return folder
 
 
-def _write_rounds(folder: Path, labelled: list[int], accuracy: list[float], classes: list[str], seconds: float) -> None:
+def _write_rounds(
+    folder: Path,
+    labelled: list[int],
+    accuracy: list[float],
+    classes: list[str],
+    seconds: float,
+    columns: Mapping[str, Iterable[Any]],
+) -> None:
     rounds = list(enumerate(zip(labelled, accuracy, strict=True)))
     spent = {"train_seconds": 10, "read_seconds": 1, "select_seconds": 0.5, "evaluate_seconds": 0.25}
     scores = ("f1", "recall", "precision", "balanced_accuracy")
@@ -63,6 +72,9 @@ def _write_rounds(folder: Path, labelled: list[int], accuracy: list[float], clas
         for round, (count, a) in rounds
     ]  # fmt: skip
     rows[0] |= {"read_seconds": 0.0, "select_seconds": 0.0, "auroc": ""}  # nothing is read for the start set
+    for name, values in columns.items():
+        for row, value in zip(rows, values, strict=True):
+            row[name] = value
     _write(folder / "metrics.csv", rows)
     per_class = [
         {"round": round, "class": name, "support": 10, "precision": a, "recall": a, "f1": a}

@@ -105,3 +105,18 @@ def test_a_table_that_does_not_exist_is_empty(tmp_path: Path) -> None:
 def test_values_between_rounds_lie_on_straight_lines_and_the_last_of_equal_counts_counts(make_run: MakeRun) -> None:
     (curve,) = load([make_run("badge", labelled=(100, 200, 200, 400), accuracy=(0.1, 0.3, 0.5, 0.9))])
     np.testing.assert_allclose(curve.at("accuracy", np.array([100, 150, 200, 300])), [0.1, 0.3, 0.5, 0.7])
+
+
+def test_a_curve_runs_over_annotated_images_and_is_nan_where_it_was_not_measured(make_run: MakeRun) -> None:
+    columns = {"annotated": (100, 200, 200), "purity": ("", 0.5, 0.7)}
+    (curve,) = load([make_run("lfosa", labelled=(100, 140, 150), columns=columns)])
+    np.testing.assert_array_equal(curve.annotated, [100, 200, 200])
+    # The last round with 200 annotated images counts; .5 goes to .8 in 100 images.
+    np.testing.assert_allclose(curve.at("accuracy", np.array([50, 150, 200])), [np.nan, 0.65, 0.8])
+    np.testing.assert_allclose(curve.at("purity", np.array([100, 200])), [np.nan, 0.7])
+    np.testing.assert_allclose(curve.at("absent", np.array([100])), [np.nan])
+
+
+def test_annotated_images_never_fall(make_run: MakeRun) -> None:
+    with pytest.raises(RunError, match="its rounds are out of order"):
+        load([make_run("lfosa", columns={"annotated": (300, 200, 400)})])

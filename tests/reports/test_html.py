@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from openal_ray.errors import RunError
+from openal_ray.reports.curves import PHASES
 from openal_ray.reports.html import write_report
 from tests.reports.run_folders import MakeRun
 
@@ -81,6 +82,56 @@ def test_many_runs_become_one_report_with_its_files(runs: list[Path], tmp_path: 
     assert any(text.startswith("badge is best, with mean accuracy 72.5 %") for text in page.within("p"))
     assert "55.0 ± 7.1" in page.within("td") and "90.0" in page.within("strong")
     assert page.tags().count("svg") == 2
+
+
+def test_two_strategies_of_three_seeds_are_tested(make_run: MakeRun, tmp_path: Path) -> None:
+    runs = [
+        make_run(name, seed, accuracy=(0.4, 0.5 + gain, 0.6 + gain + seed / 100))
+        for name, gain in (("random", 0.0), ("<b>badge", 0.2), ("margin", 0.1))
+        for seed in range(3)
+    ]
+    page = _Page(write_report(runs, tmp_path / "report.html"))
+    beside = {"pairwise.csv", "penalty.csv", "ranks.csv", "labels_saved.csv", "penalty.png", "ranks.png", "profile.png"}
+    assert beside <= {each.name for each in tmp_path.iterdir()} and beside <= set(page.within("code"))
+    assert "Statistics" in page.within("h2")
+    assert [text for text in page.within("h3") if " on " not in text] == [
+        "Who beats whom",
+        "Mean ranks",
+        "Labels needed",
+    ]
+    assert any("<b>badge over random by 15.0 points" in text for text in page.within("p"))
+    assert "3 shared seeds are weak evidence" in " ".join(page.within("p"))
+    assert "b" not in page.tags()
+    ids = page.values("id")
+    assert len(ids) == len(set(ids)) and set(page.values("aria-labelledby")) <= set(ids)
+    told = page.values("aria-label")
+    assert "Mean ranks: <b>badge 1.00, margin 2.00, random 3.00." in told
+    assert any(each.startswith("Pairwise penalties: <b>badge beats margin in 1;") for each in told)
+    assert ["train", "read", "select", "evaluate"] == [text for text in page.within("th") if text in PHASES]
+
+
+def test_two_seeds_have_no_test_and_no_matrix(make_run: MakeRun, tmp_path: Path) -> None:
+    runs = [make_run(name, seed) for name in ("random", "badge") for seed in (0, 1)]
+    page = _Page(write_report(runs, tmp_path / "report.html"))
+    assert "2 shared seeds are too few for any test" in " ".join(page.within("p"))
+    assert [text for text in page.within("h3") if " on " not in text] == ["Labels needed"]
+    assert not (tmp_path / "penalty.png").exists()
+
+
+def test_open_set_runs_have_their_panels(make_run: MakeRun, tmp_path: Path) -> None:
+    rounds = {"annotated": (100, 200, 300), "purity": (1.0, 0.4, 0.6), "recall_id": (0.1, 0.14, 0.2)}
+    folder = make_run("lfosa", labelled=(100, 140, 200), columns=rounds)
+    page = _Page(write_report([folder], folder))
+    assert "Open set: purity, recall and accuracy" in page.within("h2")
+    assert (folder / "open_set.png").exists() and "open_set.csv" in page.within("code")
+    assert "annotated images (labelled and rejected)" in page.within("text")
+    assert "300 labels" in " ".join(page.within("p"))
+    assert any(
+        each.startswith(
+            "Open set on digits, at the end (300 annotated images). purity of the round's query: lfosa 60.0 %"
+        )
+        for each in page.values("aria-label")
+    )
 
 
 def test_a_single_run_reports_into_its_own_folder(make_run: MakeRun) -> None:

@@ -26,6 +26,13 @@ def test_rounds_are_spelt_with_units_and_what_was_asked(curve: Curve) -> None:
     ]
 
 
+def test_open_set_columns_are_counts_and_shares(make_run: MakeRun) -> None:
+    columns = {"annotated": (4, 1234), "purity": ("", 0.25), "detector_auroc": ("", 0.975)}
+    rounds = run_page(load([make_run("lfosa", labelled=(4, 6), accuracy=(0.5, 0.75), columns=columns)])[0]).rounds
+    assert rounds.header[-3:] == ["annotated", "purity %", "detector auroc %"]
+    assert [row[-3:] for row in rounds.rows] == [["4", "–", "–"], ["1,234", "25.0", "97.5"]]
+
+
 def test_classes_are_those_of_the_last_round(curve: Curve) -> None:
     path = curve.folder / "per_class.csv"
     path.write_text(path.read_text() + "1,emu,0,0,0,0\n")

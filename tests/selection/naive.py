@@ -23,6 +23,17 @@ def k_center(points: np.ndarray, covered: np.ndarray, k: int) -> list[int]:
     return picks
 
 
+def two_level(points: np.ndarray, indices: np.ndarray, covered: np.ndarray, k: int, parts: int) -> list[int]:
+    """Positions picked by greedy among those that greedy picked in each part; rows ascend by dataset index."""
+    part_of = indices // BLOCK % parts
+    chosen: list[int] = []
+    for part in set(part_of.tolist()):
+        mine = np.flatnonzero(part_of == part)
+        chosen += mine[k_center(points[mine], covered, min(k, len(mine)))].tolist()
+    core_set = np.sort(chosen)
+    return core_set[k_center(points[core_set], covered, k)].tolist()
+
+
 def radius(points: np.ndarray, picks: list[int]) -> float:
     """The largest distance of a point to its nearest pick."""
     return float(np.linalg.norm(points[:, None] - points[picks][None], axis=2).min(axis=1).max())

@@ -134,3 +134,13 @@ def test_batch_forms_are_for_rankings() -> None:
     with pytest.raises(ConfigError, match="margin: form must be one of power, softmax, softrank, got 'hot'"):
         build("margin", {"batch": "hot"})
     assert "batch" not in STRATEGIES["badge"].parameters
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+def test_no_strategy_is_without_a_test_of_its_own(entry: catalogue.Entry) -> None:
+    """A strategy belongs into the test module of its file, or of its folder, under its name."""
+    here = Path(__file__).parent
+    *folders, module = entry.build.__module__.split(".")[2:]
+    modules = sorted((here / "/".join(folders)).glob("test_*.py")) if folders else [here / f"test_{module}.py"]
+    text = "".join(file.read_text() for file in modules if file.exists())
+    assert f'"{entry.name}"' in text, f"{modules}: nothing about {entry.name}"

@@ -7,6 +7,7 @@ from openal_ray import seeds
 from openal_ray.errors import ConfigError
 from openal_ray.models.monte_carlo import Sampling
 from openal_ray.pool import AllBut
+from openal_ray.selection import batch_bald
 from openal_ray.shard import ReadOrder
 from openal_ray.strategies import catalogue
 from openal_ray.strategies.strategy import Query
@@ -75,3 +76,16 @@ def test_passes_are_checked() -> None:
 )
 def test_openals_names_lead_here(alias: str, name: str) -> None:
     assert catalogue.find(alias).name == name
+
+
+def test_batch_bald_is_its_algorithm_on_all_passes_in_one_place(case: Case) -> None:
+    parameters = {"passes": 4, "configurations": 64}
+    strategy = catalogue.build("batch_bald", parameters)
+    shards = case.shards(1)
+    case.load(strategy, shards, case.pool)
+    seed = int(seeds.rng(7, 3, "dropout").integers(2**62))
+    everything = AllBut(case.pool.size, case.pool.taken)
+    shards.read(ReadOrder("all", "train", everything, ("mc_probs",), Sampling(4, seed)))
+    reading = shards.gather("all")
+    expected = batch_bald(reading.signals["mc_probs"], 6, seeds.rng(7, 3, "pick"), 64)
+    assert case.ask(strategy, 6, case.shards(2)).indices.tolist() == reading.indices[expected].tolist()

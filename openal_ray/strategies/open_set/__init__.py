@@ -1,0 +1,1 @@
+"""Open-set active learning: strategies for pools with images of no known class."""
