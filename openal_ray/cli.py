@@ -340,12 +340,12 @@ def _print_price(configurations: Sequence[Any], stated: tuple[float, float] | No
     if as_json:
         _print_json([{"run": label, **each.as_json()} for label, each in found])
         return
-    one = found[0][1]
+    first, one = found[0]
     if len(found) == 1:
         prices.print_rounds(one.rows, one.total, one.devices, out)
     else:
         prices.print_runs([(label, each.total) for label, each in found], one.devices, out)
-    out.print(prices.explanation(one.rates, one.devices), highlight=False)
+    out.print(prices.explanation(first, one.rates, one.devices), highlight=False)
 
 
 def _print_json(value: Any) -> None:

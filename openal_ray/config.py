@@ -22,7 +22,10 @@ Transform = str | Annotated[dict[str, dict[str, Any]], Field(min_length=1, max_l
 
 def absolute(path: str) -> str:
     """A local path from the root on, since workers and later resumes start elsewhere; a URL stays as it is."""
-    return path if "://" in path else str(Path(path).expanduser().absolute())
+    try:
+        return path if "://" in path else str(Path(path).expanduser().absolute())
+    except RuntimeError:
+        raise ValueError(f"{path}: there is no such home folder") from None
 
 
 def _with_absolute_path(name: str) -> str:

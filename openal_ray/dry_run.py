@@ -1,6 +1,6 @@
 """The price of a run before it starts: what each round will do, from its configuration and data set; see price.py.
 
-Nothing is trained or recorded. Labels are assumed to come for every image asked.
+Nothing is trained or recorded. Every image asked is assumed to be answered, and to be of a known class.
 """
 
 from collections.abc import Iterator, Sequence
@@ -126,7 +126,8 @@ def _begun(config: Config, dataset: Dataset, strategy: Strategy | None) -> Pool:
         start = oracle.answerable(pool.unlabelled)
     else:
         rng = seeds.rng(config.seed, 0, "start set")
-        start = start_set.choose(config.budget, pool, oracle, len(dataset.classes), rng)
+        noise_ratio = config.open_set.noise_ratio if config.open_set else None
+        start = start_set.choose(config.budget, pool, oracle, len(dataset.classes), rng, noise_ratio)
     answers = dataset.labels[start]
     return pool.annotate(start, np.where(answers == UNLABELLED, 0, answers))
 
@@ -143,8 +144,8 @@ def _helpers(config: Config, dataset: Dataset, networks: Networks, pool: Pool, n
         return {}
     return networks.strategy.prepare(
         strategies.Round(
-            number, pool, len(dataset.classes), networks.learners[signals.CLASSIFIER], config.train, dataset.mean,
-            dataset.std, config.seed, (pool.held_out, dataset.labels[pool.held_out]),
+            number, pool, len(dataset.classes), networks.plain, config.train, dataset.mean,
+            dataset.std, config.seed, (pool.held_out, dataset.labels[pool.held_out]), dataset.classes, config.clip,
         )
     )  # fmt: skip
 
@@ -165,14 +166,14 @@ def _query(
         candidates = _candidates(config, pool)
         reads.append(_read(strategy, networks, strategy.needs, candidates, candidates))
     if strategy.needs_labelled:
-        labelled = len(pool.labelled)
-        reads.append(_read(strategy, networks, strategy.needs_labelled, labelled, labelled))
-        gathered += labelled * networks.row(strategy.needs_labelled)
+        answered = len(pool.answered)
+        reads.append(_read(strategy, networks, strategy.needs_labelled, answered, answered))
+        gathered += answered * networks.row(strategy.needs_labelled)
     if strategy.needs_pool:
         everything = pool.size - len(pool.held_out)
         again = fresh & {signals.split(need)[0] for need in strategy.needs_pool}
         reads.append(_read(strategy, networks, strategy.needs_pool, everything if again else 0, everything))
-        gathered += len(pool.labelled) * networks.row(strategy.needs_pool)
+        gathered += len(pool.answered) * networks.row(strategy.needs_pool)
     return reads, gathered
 
 

@@ -27,8 +27,9 @@ class Networks:
     def __init__(self, config: Config, dataset: Dataset, strategy: Strategy | None) -> None:
         self.strategy, self.shape = strategy, dataset.train.shape
         self.half, self.precision = config.read.half, config.read.precision
-        plain = Classifier(len(dataset.classes), config.model.name, params=config.model.params)
-        self.learners: dict[str, Learner] = {signals.CLASSIFIER: strategy.classifier(plain) if strategy else plain}
+        self.plain = Classifier(len(dataset.classes), config.model.name, params=config.model.params)
+        classifier = strategy.classifier(self.plain) if strategy else self.plain
+        self.learners: dict[str, Learner] = {signals.CLASSIFIER: classifier}
         self.built: dict[str, nn.Module] = {}
         self._build(signals.CLASSIFIER)
         self.rows: dict[tuple[str, ...], int] = {}

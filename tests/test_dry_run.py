@@ -120,7 +120,7 @@ def test_a_gpu_that_is_not_here_needs_stated_rates(tmp_path: Path) -> None:
     configuration = small(tmp_path / "run", "train.gpus_per_worker=1", "budget.n_end=35")
     found = quote(configuration, runs.load_dataset(configuration))
     assert found.total.train_minutes is None and found.total.read_minutes > 0
-    assert "--rates READ TRAIN" in prices.explanation(found.rates, found.devices)
+    assert "--rates READ TRAIN" in prices.explanation(configuration.label, found.rates, found.devices)
 
 
 def test_a_supervised_reference_is_one_round(tmp_path: Path) -> None:

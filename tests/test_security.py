@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from pydantic import ValidationError
 
 from openal_ray import runs
 from openal_ray.config import Config, read_file
@@ -74,7 +75,10 @@ def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
     value=st.one_of(st.sampled_from(EVIL), st.text(max_size=20)),
 )
 def test_names_of_folders_never_leave_the_folder_around_them(name: str, value: str) -> None:
-    configuration = Config(strategy={"name": name, "parameter": value}, data={"name": f"folder:{name}"})
+    try:
+        configuration = Config(strategy={"name": name, "parameter": value}, data={"name": f"folder:{name}"})
+    except ValidationError:  # ~ and a user that there is not
+        return
     assert Path(configuration.label).parts == (configuration.label,) and configuration.label not in (".", "..")
     assert configuration.folder.parts[0] == "runs" and len(configuration.folder.parts) == 2
 

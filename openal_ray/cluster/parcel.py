@@ -12,6 +12,7 @@ from openal_ray.start_set import RULES
 
 CONFIG = "config.yaml"
 _FUNCTION = re.compile(r"^(?P<path>[^,:]+\.py):(?P<function>\w+)$")
+CLIP_FILES = ("checkpoint", "templates", "negated_templates", "class_names", "cache")
 _SHARED = "write an absolute path that every node sees, or a URL such as s3://…"
 
 
@@ -42,12 +43,14 @@ def _check_out(out: Any, configuration: Config) -> None:
 def _check_paths(values: Mapping[str, Any]) -> None:
     """Refuses relative paths of data, which is never sent along."""
     data, budget, model = (_section(values, name) for name in ("data", "budget", "model"))
-    kind, colon, target = str(data.get("name", "")).partition(":")
+    clip, open_set = _section(values, "clip"), _section(values, "open_set")
     given = {
-        "data.name": target if colon and kind in ("folder", "manifest") else None,
+        "data.name": _target(data.get("name")),
         "data.root": data.get("root"),
+        "open_set.other": _target(open_set.get("other")),
         "budget.start": budget.get("start") if budget.get("start") not in RULES else None,
         "model.checkpoint": model.get("checkpoint") if model.get("checkpoint") != "packaged" else None,
+        **{f"clip.{name}": clip.get(name) for name in CLIP_FILES},
     }
     for key, path in given.items():
         if path and not _everywhere(str(path)):
@@ -61,6 +64,12 @@ def _check_file(key: str, text: str) -> str:
     if named and not _everywhere(text) and Path(text).is_file():
         raise ConfigError(f"{key}: {text} is a file of this machine, and the cluster cannot see it: {_SHARED}")
     return text
+
+
+def _target(name: Any) -> str | None:
+    """The path in folder:PATH or manifest:FILE."""
+    kind, _, target = str(name or "").partition(":")
+    return target if kind in ("folder", "manifest") else None
 
 
 def _section(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:

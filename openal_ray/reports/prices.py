@@ -29,14 +29,14 @@ def print_runs(totals: Sequence[tuple[str, Row]], devices: tuple[str, str], cons
     console.print(table)
 
 
-def explanation(rates: Rates, devices: tuple[str, str]) -> str:
-    """What the numbers rest on, in sentences."""
+def explanation(run: str, rates: Rates, devices: tuple[str, str]) -> str:
+    """What the numbers rest on, in sentences; the rates are that run's."""
     train = rates.of_training("")
     known = [
         f"reading {rates.evaluate:,.0f} images/s, querying {rates.query:,.0f}" if rates.evaluate else "",
         f"training {train:,.0f} images/s" if train else "",
     ]
-    lines = [f"Rates of one device ({rates.source}): {', '.join(filter(None, known)) or 'none is known'}."]
+    lines = [f"Rates of one device for {run} ({rates.source}): {', '.join(filter(None, known)) or 'none is known'}."]
     if not (rates.evaluate and train):
         lines.append(
             f"Minutes are missing where a {' or '.join(dict.fromkeys(devices))} is asked for that is not on this "

@@ -62,6 +62,8 @@ def test_a_function_on_the_clusters_disk_stays_there() -> None:
         ({"out": "s3://bucket/x"}, "out: s3://bucket/x is a URL"),
         ({"data": {"name": "folder:photos"}}, "data.name: photos is relative to this machine"),
         ({"data": {"name": "manifest:images.csv"}}, "data.name: images.csv is relative"),
+        ({"open_set": {"other": "folder:others"}}, "open_set.other: others is relative"),
+        ({"clip": {"templates": "said.txt"}}, "clip.templates: said.txt is relative"),
         ({"data": {"root": "data"}}, "data.root: data is relative"),
         ({"model": {"checkpoint": "weights.pt"}}, "model.checkpoint: weights.pt is relative"),
         ({"budget": {"start": "start.txt"}}, "budget.start: start.txt is relative"),
