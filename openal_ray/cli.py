@@ -24,6 +24,13 @@ out = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
 err = Console(stderr=True, width=None if sys.stderr.isatty() else PIPE_WIDTH)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+price_options = (
+    click.option("--dry-run", is_flag=True, help="Only say what it will cost: images, minutes, memory, bytes."),
+    click.option(
+        "--rates", type=(float, float), metavar="READ TRAIN",
+        help="For --dry-run: images a second that one device reads and trains on; measured here if not given.",
+    ),
+)  # fmt: skip
 verbose_option = click.option("-v", "--verbose", is_flag=True, help="Show everything, Ray's own output included.")
 
 
@@ -37,6 +44,7 @@ def cli() -> None:
     openal-ray run configs/quickstart.yaml       several strategies and seeds, compared
     openal-ray resume runs/margin                go on after a crash, a Ctrl-C, or new labels
     openal-ray pretrain configs/pretrain_simclr.yaml   an encoder from all images of a pool, without labels
+    openal-ray submit configs/digits.yaml out=/shared/margin    the same as `run`, on a cluster
     openal-ray strategies badge                  what a strategy needs, costs and does
 
     Exit codes: 0 done, 1 a bug, 2 bad input, 3 waiting for people to label, 130 interrupted.
@@ -46,9 +54,18 @@ def cli() -> None:
 @cli.command()
 @click.argument("configuration", type=click.Path(path_type=Path))
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@price_options[0]
+@price_options[1]
 @json_option
 @verbose_option
-def run(configuration: Path, overrides: Sequence[str], as_json: bool, verbose: bool) -> None:
+def run(
+    configuration: Path,
+    overrides: Sequence[str],
+    dry_run: bool,
+    rates: tuple[float, float] | None,
+    as_json: bool,
+    verbose: bool,
+) -> None:
     """Run the experiment that a YAML file describes.
 
     Any key can be set on the command line: strategy=badge, budget.n_query=50, train.epochs=20, shards=4. A strategy
@@ -56,18 +73,71 @@ def run(configuration: Path, overrides: Sequence[str], as_json: bool, verbose: b
     run one after the other and compared. Without a strategy, all labels are used (supervised reference). OpenAL's
     keys (AL.n_start=…, DATASET.name=…) are understood.
     """
-    from openal_ray import config, runs
-    from openal_ray.openal.keys import translate
+    from openal_ray import runs
     from openal_ray.progress import ProgressLine
 
     _logs(verbose)
-    values, lines = translate(config.override(config.read_file(configuration), overrides))
-    for line in lines:
-        err.print(line, highlight=False, markup=False)
-    configurations = runs.expand(values)
+    configurations = runs.expand(_read(configuration, overrides))
+    if dry_run:
+        _print_price(configurations, rates, as_json)
+        return
     with ProgressLine(err, len(configurations)) as progress, _waiting_as_json(as_json, configurations):
         finished = runs.run_all(configurations, listener=progress)
     _show([each.folder for each in finished], runs.common_folder(configurations), as_json)
+
+
+@cli.command()
+@click.argument("configuration", type=click.Path(path_type=Path))
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option(
+    "--address", help="The cluster's dashboard; RAY_API_SERVER_ADDRESS or http://127.0.0.1:8265 if not given."
+)
+@click.option("--no-wait", is_flag=True, help="Return once the job is accepted.")
+@price_options[0]
+@price_options[1]
+@json_option
+@verbose_option
+def submit(
+    configuration: Path,
+    overrides: Sequence[str],
+    address: str | None,
+    no_wait: bool,
+    dry_run: bool,
+    rates: tuple[float, float] | None,
+    as_json: bool,
+    verbose: bool,
+) -> None:
+    """Run an experiment as a job of a Ray cluster, and follow it.
+
+    Takes what `run` takes. The configuration and your own path.py:function files travel; data never does, so its paths
+    must be absolute or URLs, and so must out=DIR. Ctrl-C detaches: the job goes on. The exit code is the run's own.
+    """
+    from openal_ray import runs
+
+    _logs(verbose)
+    values = _read(configuration, overrides)
+    configurations = runs.expand(values)
+    if dry_run:
+        _print_price(configurations, rates, as_json)
+        return
+    from openal_ray.cluster import jobs, parcel
+
+    job = jobs.submit(parcel.pack(values, configurations[0]), address, runs.common_folder(configurations).name)
+    told = {"job": job.id, "address": job.address, "out": str(values["out"])}
+    err.print(f"job {job.id} at {job.address}\n{job.hints}", markup=False, highlight=False, soft_wrap=True)
+    if no_wait:
+        if as_json:
+            _print_json(told)
+        return
+    try:
+        ended = job.follow(lambda text: click.echo(text, nl=False, err=as_json))
+    except KeyboardInterrupt:
+        err.print(f"Detached; the job goes on.\n{job.hints}", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(INTERRUPTED)
+    if as_json:
+        _print_json({**told, "status": ended.status, "exit_code": ended.exit_code})
+    err.print(f"job {job.id}: {ended.status}, exit code {ended.exit_code}", markup=False, highlight=False)
+    sys.exit(ended.exit_code)
 
 
 @cli.command()
@@ -284,6 +354,34 @@ def _waiting_as_json(as_json: bool, runs: Sequence[Any]) -> Iterator[None]:
             paths = [run if isinstance(run, Path) else run.folder.expanduser() for run in runs]
             _print_json([run_folder.status(path) for path in paths if (path / "config.yaml").is_file()])
         raise
+
+
+def _read(configuration: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """The keys of a file with those of the command line, OpenAL's translated; says on stderr what was."""
+    from openal_ray import config
+    from openal_ray.openal.keys import translate
+
+    values, lines = translate(config.override(config.read_file(configuration), overrides))
+    for line in lines:
+        err.print(line, highlight=False, markup=False)
+    return values
+
+
+def _print_price(configurations: Sequence[Any], stated: tuple[float, float] | None, as_json: bool) -> None:
+    """What runs would cost: round by round if it is one."""
+    from openal_ray.dry_run import quotes
+    from openal_ray.reports import prices
+
+    found = quotes(configurations, stated)
+    if as_json:
+        _print_json([{"run": label, **each.as_json()} for label, each in found])
+        return
+    first, one = found[0]
+    if len(found) == 1:
+        prices.print_rounds(one.rows, one.total, one.devices, out)
+    else:
+        prices.print_runs([(label, each.total) for label, each in found], one.devices, out)
+    out.print(prices.explanation(first, one.rates, one.devices), highlight=False)
 
 
 def _print_json(value: Any) -> None:

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from openal_ray.config_problems import sentence
 from openal_ray.errors import ConfigError
+from openal_ray.secrecy import find_secret
 
 Precision = Literal["float32", "bfloat16", "float16"]
 Transform = str | Annotated[dict[str, dict[str, Any]], Field(min_length=1, max_length=1)]
@@ -21,7 +22,10 @@ Transform = str | Annotated[dict[str, dict[str, Any]], Field(min_length=1, max_l
 
 def absolute(path: str) -> str:
     """A local path from the root on, since workers and later resumes start elsewhere; a URL stays as it is."""
-    return path if "://" in path else str(Path(path).expanduser().absolute())
+    try:
+        return path if "://" in path else str(Path(path).expanduser().absolute())
+    except RuntimeError:
+        raise ValueError(f"{path}: there is no such home folder") from None
 
 
 def is_path(name: str) -> bool:
@@ -343,6 +347,11 @@ def _file_name(text: str) -> str:
 
 def parse(values: Mapping[str, Any]) -> Config:
     """A checked configuration from nested mappings; raises ConfigError that names every wrong key."""
+    if (secret := find_secret(values)) is not None:
+        raise ConfigError(
+            f"{secret}: looks like a secret, which config.yaml and logs would keep for all to read. Give secrets by "
+            "environment variables or files of the tools that use them, such as AWS_PROFILE or ~/.netrc."
+        )
     try:
         return Config.model_validate(dict(values))
     except ValidationError as error:
@@ -392,8 +401,12 @@ def override(values: Mapping[str, Any], assignments: Iterable[str]) -> dict[str,
 
 def dump(config: Config) -> str:
     """The resolved configuration as YAML; reading it back gives an equal configuration."""
-    values = config.model_dump(mode="json", by_alias=True)
-    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return dump_values(config.model_dump(mode="json", by_alias=True))
+
+
+def dump_values(values: Mapping[str, Any]) -> str:
+    """Nested mappings as YAML, which `read_file` reads back."""
+    return yaml.dump(dict(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def _copy(values: Mapping[str, Any]) -> dict[str, Any]:

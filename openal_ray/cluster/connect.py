@@ -62,7 +62,10 @@ def _start(cluster: config.Cluster, verbose: bool) -> None:
     try:
         ray.init(address=address, **quiet)
     except ConnectionError as error:
-        raise ResourceError(f"cluster.address: no Ray cluster answers at {address!r}: {error}") from None
+        raise ResourceError(
+            f"cluster.address: no Ray cluster answers at {address!r}, or it refuses this machine's token "
+            f"(RAY_AUTH_TOKEN or ~/.ray/auth_token): {error}"
+        ) from None
     except AuthenticationError as error:
         raise ResourceError(
             f"cluster.address: {address!r} refuses this driver: {error} Both must use the same token "
