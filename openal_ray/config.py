@@ -329,6 +329,15 @@ def changed(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
     return result
 
 
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys joined by dots: {"train": {"epochs": 5}} becomes {"train.epochs": 5}."""
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        path = f"{prefix}{key}"
+        result |= flat(value, f"{path}.") if isinstance(value, Mapping) and value else {path: value}
+    return result
+
+
 def dump(config: Section) -> str:
     """The resolved configuration as YAML; reading it back gives an equal configuration."""
     values = config.model_dump(mode="json", by_alias=True)

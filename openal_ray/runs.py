@@ -136,7 +136,7 @@ def as_config(configuration: Config | Mapping[str, Any] | str | Path, overrides:
 
 def load_dataset(configuration: Config) -> Dataset:
     """The data set that the configuration names; raises DataError or ConfigError."""
-    closed = _closed(configuration, configuration.data.name)
+    closed = closed_dataset(configuration, configuration.data.name)
     if configuration.open_set is None:
         return closed
     return opened(closed, configuration).dataset
@@ -148,10 +148,11 @@ def opened(closed: Dataset, configuration: Config) -> Opened:
     assert chosen is not None
     draw = Draw(chosen.draw.rule, chosen.draw.seed, chosen.draw.trial)
     protocol = OpenSet(chosen.known, draw, chosen.unknown, chosen.noise_ratio, chosen.clean_start, chosen.seed)
-    return open_set.opened(closed, protocol, _closed(configuration, chosen.other) if chosen.other else None)
+    return open_set.opened(closed, protocol, closed_dataset(configuration, chosen.other) if chosen.other else None)
 
 
-def _closed(configuration: Config, name: str) -> Dataset:
+def closed_dataset(configuration: Config, name: str) -> Dataset:
+    """A data set as it is, without images of no known class; read as the configuration's `data` says."""
     data, own = configuration.data, name == configuration.data.name
     return catalogue.load(
         name, root=data.root.expanduser(), image_size=data.image_size, channels=data.channels,
