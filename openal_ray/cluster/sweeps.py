@@ -53,8 +53,7 @@ def run_trials(
     trial = tune.with_parameters(_trial, trials=dict(trials), images=images, work=work)
     reserving = tune.with_resources(trial, lambda chosen: tune.PlacementGroupFactory(bundles(trials[chosen["run"]])))
     reductions = {"grace_period": asha.grace, "reduction_factor": asha.reduction} if asha else {}
-    shutil.rmtree(scratch, ignore_errors=True)
-    with _quiet():
+    with _quiet(), _scratch(scratch):
         tune.Tuner(
             reserving,
             param_space={"run": tune.grid_search(list(trials))},
@@ -67,7 +66,6 @@ def run_trials(
                 failure_config=tune.FailureConfig(max_failures=retries),
             ),
         ).fit()  # fmt: skip
-    shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _trial(chosen: dict[str, str], trials: Mapping[str, Config], images: Mapping[str, Any], work: Work) -> None:
@@ -94,6 +92,9 @@ class _Teller(tune.Callback):
     def __init__(self, listener: SweepListener) -> None:
         self._listener = listener
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune stores its callbacks for a restore, which nobody asks for
+
     def on_trial_result(self, trial: Any, result: dict[str, Any], **others: Any) -> None:
         self._listener.round_done(trial.config["run"], result)
 
@@ -115,6 +116,15 @@ def _cause(trial: Any) -> BaseException:
     own: BaseException = error.cause
     own.__cause__ = error
     return own
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[None]:
+    shutil.rmtree(folder, ignore_errors=True)  # of a driver that was killed
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
