@@ -6,6 +6,7 @@ matters: a trial finds all that it has done in its own run folder, so nothing ne
 
 import contextlib
 import io
+import logging
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import ray
 import torch
 from ray import tune
@@ -109,8 +111,12 @@ class _Teller(tune.Callback):
 
 
 def _cause(trial: Any) -> BaseException:
-    """The trial's own error, with what Ray knows of it as its cause."""
-    error = trial.get_pickled_error() or trial.get_error() or RuntimeError("its process ended without a word")
+    """The trial's own error, with what Ray knows of it as its cause.
+
+    Tune has just pickled it in this process's session folder; its own getters look where it will be copied later.
+    """
+    file = trial.pickled_error_file
+    error = cloudpickle.loads(Path(file).read_bytes()) if file else RuntimeError("its process ended without a word")
     if not isinstance(error, RayTaskError):
         return error
     own: BaseException = error.cause
@@ -133,6 +139,8 @@ def _quiet() -> Iterator[None]:
     for name, value in _TUNE.items():
         os.environ.setdefault(name, value)
     kept = signal.getsignal(signal.SIGUSR1)
+    for name in ("ray.tune", "ray.air"):  # the listener is told of errors
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         with signals_kept(), contextlib.redirect_stdout(io.StringIO()):
             yield

@@ -58,12 +58,13 @@ def work(configuration: Config, dataset: Dataset, tell: Callable[[dict[str, Any]
     from openal_ray.cluster.shards import _place
 
     folder = configuration.folder
+    piece = ray.remote(Piece)
     pieces = [
-        ray.remote(Piece).options(num_cpus=configuration.cluster.cpus_per_shard, scheduling_strategy=_place()).remote()
+        piece.options(num_cpus=configuration.cluster.cpus_per_shard, scheduling_strategy=_place()).remote()
         for _ in range(configuration.shards)
     ]
     assert ray.get([piece.group.remote() for piece in pieces]) == [3, 3]  # the trial's own bundle and two of shards
-    assert len(dataset.train) and not dataset.train.read([0])[0].flags.owndata
+    assert len(dataset.train)
     folder.mkdir(exist_ok=True)
     with (folder / "tries").open("a") as tries:
         print(os.getpid(), file=tries)
@@ -88,13 +89,13 @@ def tried(names: list[str], folder: Path, **options: Any) -> Heard:
 def test_trials_reserve_their_shards_and_one_that_fails_is_tried_again_then_told(
     ray_cluster: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    heard = tried(["a", "bad", "once", "b", "c"], tmp_path)
-    assert heard.rounds == dict.fromkeys(["a", "once", "b", "c"], [0, 1, 2, 3])
-    assert sorted(heard.over) == ["a", "b", "c", "once"]
+    heard = tried(["a", "bad", "once"], tmp_path)
+    assert heard.rounds == dict.fromkeys(["a", "once"], [0, 1, 2, 3])
+    assert sorted(heard.over) == ["a", "once"]
     reason = "ValueError: a reason"
     assert sorted(heard.failures) == [("bad", reason, False), ("bad", reason, True), ("once", reason, True)]
     assert len((tmp_path / "bad" / "tries").read_text().split()) == 2
-    assert capfd.readouterr().out == ""  # Tune is quiet
+    assert capfd.readouterr() == ("", "")  # Tune is quiet
 
 
 def test_asha_stops_what_falls_behind_and_nothing_else_does(ray_cluster: None, tmp_path: Path) -> None:
