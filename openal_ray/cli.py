@@ -42,6 +42,7 @@ def cli() -> None:
     \b
     openal-ray run configs/digits.yaml strategy=margin seed=0 out=runs/margin
     openal-ray run configs/quickstart.yaml       several strategies and seeds, compared
+    openal-ray sweep configs/sweeps/digits.yaml  many at once on a cluster, compared
     openal-ray resume runs/margin                go on after a crash, a Ctrl-C, or new labels
     openal-ray pretrain configs/pretrain_simclr.yaml   an encoder from all images of a pool, without labels
     openal-ray submit configs/digits.yaml out=/shared/margin    the same as `run`, on a cluster
@@ -224,6 +225,49 @@ def zeroshot(configuration: Path, overrides: Sequence[str], as_json: bool, verbo
 
 
 @cli.command()
+@click.argument("sweep_file", type=click.Path(path_type=Path), metavar="SWEEP")
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--resume", is_flag=True, help="SWEEP is the folder of a sweep that was begun; go on with it.")
+@json_option
+@verbose_option
+def sweep(sweep_file: Path, overrides: Sequence[str], resume: bool, as_json: bool, verbose: bool) -> None:
+    """Run every combination of a grid, several at once on a cluster, and compare them.
+
+    SWEEP is a YAML file with a base, a configuration or its path, and a grid, lists of values by key: strategy, seed,
+    data.name, train.optimizer.lr. Overrides: out=DIR, concurrency=N, asha.grace=N (stops hopeless runs, which biases
+    the comparison); a key of the grid gets new values, separated by commas; any other key is set for all runs.
+
+    The same command goes on with a sweep that was interrupted, and adds what is new in the grid. A run that fails is
+    tried again once, then told at the end (exit code 2); the others go on.
+    """
+    from openal_ray import sweep_file as files
+    from openal_ray import sweeps
+    from openal_ray.progress import SweepLines
+
+    _logs(verbose)
+    if resume and not sweep_file.is_dir():
+        raise UserError(f"--resume: {sweep_file} is no folder; name the folder that the sweep was begun in")
+    plan = files.read(sweep_file, overrides)
+    done = sweeps.sweep(plan, SweepLines(err))
+    if done.folders:
+        _show(done.folders, plan.out, as_json)
+    for name, problem in done.failed.items():
+        err.print(f"{name} failed: {problem} ({plan.out / name / sweeps.FAILED})", markup=False, soft_wrap=True)
+    if done.stopped:
+        err.print(
+            f"stopped early, which biases the comparison: {', '.join(done.stopped)}", markup=False, soft_wrap=True
+        )
+    if done.waiting:
+        err.print(
+            f"waiting for labels, see `openal-ray status {plan.out}`: {', '.join(done.waiting)}",
+            markup=False,
+            soft_wrap=True,
+        )
+    if done.failed or done.waiting:
+        sys.exit(BAD_INPUT if done.failed else WAITING)
+
+
+@cli.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @json_option
 def status(folder: Path, as_json: bool) -> None:
@@ -320,7 +364,7 @@ def main() -> None:
         err.print(str(error), markup=False, highlight=False, soft_wrap=True)
         sys.exit(BAD_INPUT)
     except (KeyboardInterrupt, click.Abort):
-        err.print("Interrupted; all finished rounds are kept. `openal-ray resume` goes on.")
+        err.print("Interrupted; all finished rounds are kept. `openal-ray resume`, or a sweep's same command, goes on.")
         sys.exit(INTERRUPTED)
 
 

@@ -6,7 +6,7 @@ A file is YAML; an override is `key.path=value` with a YAML value. Unknown keys 
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -57,6 +57,9 @@ class Section(BaseModel):
         extra="forbid", frozen=True, populate_by_name=True,
         ser_json_inf_nan="constants",  # an infinite parameter stays infinite when dumped, instead of null
     )  # fmt: skip
+
+
+Whole = TypeVar("Whole", bound=Section)
 
 
 class Strategy(Section):
@@ -111,7 +114,7 @@ class Model(Section):
 class Budget(Section):
     """How many labels are bought, and when."""
 
-    start: Literal["stratified", "random", "given", "none"] | Path = Field(
+    start: Literal["stratified", "random", "given", "none"] | LocalPath = Field(
         "stratified", description="the start set's rule; given: rows labelled already; or a file of dataset indices"
     )
     n_start: int | float = Field(
@@ -325,37 +328,43 @@ class Config(Section):
     @property
     def folder(self) -> Path:
         """The run folder."""
-        return self.out or Path("runs") / _file_name(f"{_last_part(self.data.name)}-{self.label}")
+        return self.out or Path("runs") / file_name(f"{last_part(self.data.name)}-{self.label}")
 
     @property
     def label(self) -> str:
         """Strategy, parameters and seed, as the name of a folder."""
         if self.strategy is None:
             return f"supervised-{self.seed}"
-        parameters = [f"{name}={_last_part(str(value))}" for name, value in self.strategy.parameters.items()]
-        return _file_name("-".join([_last_part(self.strategy.name), *parameters, str(self.seed)]))
+        parameters = [f"{name}={last_part(str(value))}" for name, value in self.strategy.parameters.items()]
+        return file_name("-".join([last_part(self.strategy.name), *parameters, str(self.seed)]))
 
 
-def _last_part(name: str) -> str:
+def last_part(name: str) -> str:
     """What follows the folders in a path, folder:PATH, manifest:FILE and path.py:function; other names as they are."""
     return name.rpartition("/")[2]
 
 
-def _file_name(text: str) -> str:
+def file_name(text: str) -> str:
+    """`text` with a dash for whatever does not belong into the name of a file."""
     return re.sub(r"[^\w.=-]+", "-", text).strip("-")
 
 
 def parse(values: Mapping[str, Any]) -> Config:
     """A checked configuration from nested mappings; raises ConfigError that names every wrong key."""
+    return parse_as(Config, values)
+
+
+def parse_as(section: type[Whole], values: Mapping[str, Any]) -> Whole:
+    """Any other kind of checked file from nested mappings; raises ConfigError that names every wrong key."""
     if (secret := find_secret(values)) is not None:
         raise ConfigError(
             f"{secret}: looks like a secret, which config.yaml and logs would keep for all to read. Give secrets by "
             "environment variables or files of the tools that use them, such as AWS_PROFILE or ~/.netrc."
         )
     try:
-        return Config.model_validate(dict(values))
+        return section.model_validate(dict(values))
     except ValidationError as error:
-        raise ConfigError("\n".join(sentence(problem, Config) for problem in error.errors())) from None
+        raise ConfigError("\n".join(sentence(problem, section) for problem in error.errors())) from None
 
 
 class _Loader(yaml.SafeLoader):
@@ -387,19 +396,40 @@ def read_file(path: Path) -> dict[str, Any]:
 def override(values: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
     """`values` with each `key.path=value` set; a bare strategy name may be followed by its parameters."""
     result = _copy(values)
-    for assignment in assignments:
-        path, sign, text = assignment.partition("=")
-        if not sign or not path:
-            raise ConfigError(f"{assignment!r}: an override is written key=value, for example seed=1")
-        try:
-            value = yaml.load(text, _Loader) if text else None
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{path}: {text!r} is not a YAML value: {error}") from None
+    for path, value in map(assigned, assignments):
         _put(result, path.split("."), value)
     return result
 
 
-def dump(config: Config) -> str:
+def assigned(assignment: str) -> tuple[str, Any]:
+    """The dotted key and the value of `key.path=value`; raises ConfigError if it is not written so."""
+    path, sign, text = assignment.partition("=")
+    if not sign or not path:
+        raise ConfigError(f"{assignment!r}: an override is written key=value, for example seed=1")
+    try:
+        return path, yaml.load(text, _Loader) if text else None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: {text!r} is not a YAML value: {error}") from None
+
+
+def changed(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` with each dotted key of `changes` set to its value there."""
+    result = _copy(values)
+    for path, value in changes.items():
+        _put(result, path.split("."), _copy(value) if isinstance(value, Mapping) else value)
+    return result
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys joined by dots: {"train": {"epochs": 5}} becomes {"train.epochs": 5}."""
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        path = f"{prefix}{key}"
+        result |= flat(value, f"{path}.") if isinstance(value, Mapping) and value else {path: value}
+    return result
+
+
+def dump(config: Section) -> str:
     """The resolved configuration as YAML; reading it back gives an equal configuration."""
     return dump_values(config.model_dump(mode="json", by_alias=True))
 

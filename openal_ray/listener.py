@@ -41,3 +41,23 @@ class Silent:
     def epoch(self, epoch: Epoch) -> None: ...
 
     def round_done(self, row: dict[str, Any]) -> None: ...
+
+
+class SweepListener(Protocol):
+    """Is told what goes on in a sweep, whose runs work at the same time and are known by their folders' names."""
+
+    def begin(self, runs: int, finished: int, at_once: int) -> None:
+        """The sweep begins, or goes on: of so many runs so many were finished before."""
+        ...
+
+    def round_done(self, run: str, row: dict[str, Any]) -> None:
+        """A round of a run is complete; `row` has its round, labelled and accuracy, and the run's number of rounds."""
+        ...
+
+    def failed(self, run: str, error: BaseException, again: bool) -> None:
+        """A run failed; `again` says whether it will be tried once more."""
+        ...
+
+    def ended(self, run: str) -> None:
+        """A run came to its end, or waits for people, or was stopped early."""
+        ...

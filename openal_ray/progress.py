@@ -115,3 +115,33 @@ class EpochLine:
             and done * TOLD_EPOCHS // epoch.epochs > epoch.epoch * TOLD_EPOCHS // epoch.epochs
         ):
             self.console.print(text, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+class SweepLines:
+    """A sweep's listener: a line for each finished round and for each run that ended."""
+
+    def __init__(self, console: Console) -> None:
+        self.console, self.runs, self.done = console, 0, 0
+
+    def begin(self, runs: int, finished: int, at_once: int) -> None:
+        self.runs, self.done = runs, finished
+        before = f", {finished} of them finished before" if finished else ""
+        self._print(f"{runs} runs{before}; {min(at_once, runs - finished)} at once")
+
+    def round_done(self, run: str, row: dict[str, Any]) -> None:
+        last = f"/{row['rounds'] - 1}" if row.get("rounds") else ""
+        self._print(
+            f"{run}: round {row['round']}{last}, {row['labelled']} labels, accuracy {100 * row['accuracy']:.1f} %"
+        )
+
+    def failed(self, run: str, error: BaseException, again: bool) -> None:
+        then = "trying it again" if again else "given up, the others go on"
+        self._print(f"{run}: failed with {type(error).__name__}: {error}; {then}")
+        self.done += not again
+
+    def ended(self, run: str) -> None:
+        self.done += 1
+        self._print(f"{run}: ended, {self.done} of {self.runs} runs")
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, highlight=False, markup=False, emoji=False, soft_wrap=True)

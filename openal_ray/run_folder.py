@@ -28,6 +28,7 @@ from openal_ray.pool import OUT_OF_DISTRIBUTION
 from openal_ray.record import Record, State, labels, selections
 
 HELPER = "helper-"  # how the checkpoints of helpers begin
+UNBEGUN = (".lock", ".config.yaml.tmp")  # all that a driver leaves that is killed before its run begins
 LOCK_SECONDS = 1  # `status` looks at the lock for a moment
 PACKAGES = ("openal-ray", "ray", "torch", "torchvision", "timm", "numpy", "scikit-learn")
 Weights = dict[str, torch.Tensor]
@@ -58,7 +59,7 @@ class RunFolder:
     def create(cls, configuration: config.Config) -> "RunFolder":
         """A new run; raises RunError if the folder holds anything already."""
         path = configuration.folder.expanduser()
-        if path.is_dir() and any(entry.name != ".lock" for entry in path.iterdir()):
+        if path.is_dir() and any(entry.name not in UNBEGUN for entry in path.iterdir()):
             what = "a run" if (path / "config.yaml").exists() else "files"
             raise RunError(
                 f"out: {path} holds {what} already. `openal-ray resume {path}` goes on with a run; "
@@ -171,6 +172,26 @@ def runs_in(path: Path) -> list[Path]:
     if not found:
         raise RunError(f"{path}: neither a run folder nor a folder of runs; `openal-ray run` makes them, as out=DIR")
     return found
+
+
+def wait_until_free(path: Path, seconds: float) -> None:
+    """Until no other process works in the folder: one whose driver was killed lives on for a moment.
+
+    raises  RunError after so many seconds
+    """
+    if not (path / ".lock").exists():
+        return
+    try:
+        with FileLock(path / ".lock").acquire(timeout=seconds):
+            pass
+    except Timeout:
+        raise RunError(f"{path}: another openal-ray process has worked in this folder for {seconds:g} s") from None
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    """metrics.csv's rows of the rounds that are finished; reads only."""
+    evaluated = Record(path / "rounds.jsonl", read_only=True).state.evaluated
+    return [line["row"] for _, line in sorted(evaluated.items())]
 
 
 def status(path: Path) -> dict[str, Any]:

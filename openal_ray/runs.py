@@ -1,6 +1,5 @@
 """From a configuration to a finished run: data set, workers, folder, experiment, report."""
 
-import itertools
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -9,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from openal_ray import config
 from openal_ray.checks import check
@@ -20,13 +18,13 @@ from openal_ray.data.known_classes import Draw
 from openal_ray.data.open_set import Opened, OpenSet
 from openal_ray.errors import ConfigError, TrainingError, UserError
 from openal_ray.experiment import Experiment
+from openal_ray.grid import canonical, combine, listed
 from openal_ray.listener import Listener, Silent
 from openal_ray.pool import AnswersPending
 from openal_ray.reports.html import write_report
 from openal_ray.reports.trackers import NoTracker, Tracker, WandbTracker
 from openal_ray.run_folder import RunFolder
 from openal_ray.shard import Settings
-from openal_ray.strategies import catalogue as strategies
 from openal_ray.workers import LocalWorkers, Workers
 
 log = logging.getLogger(__name__)
@@ -90,14 +88,14 @@ def resume_all(
             folder, configuration = RunFolder.open(path)
             held.callback(folder.close)
             opened.append((folder, as_config(configuration, overrides)))
-        return _finish(opened, _Datasets(dataset), listener or Silent())
+        return _finish(opened, Datasets(dataset), listener or Silent())
 
 
 def run_all(
     configurations: Sequence[Config], dataset: Dataset | None = None, listener: Listener | None = None
 ) -> list[Run]:
     """Runs experiments one after the other; those that differ in strategy, seed or budget alone share their workers."""
-    datasets = _Datasets(dataset)
+    datasets = Datasets(dataset)
     for configuration in configurations:
         check(configuration, datasets.of(configuration))
     with ExitStack() as held:
@@ -114,17 +112,11 @@ def expand(values: Mapping[str, Any]) -> list[Config]:
 
     Several runs go to folders of their own inside `out`, named after strategy, parameters and seed.
     """
-    names, seeds = _listed(values.get("strategy")), _listed(values.get("seed", 0))
-    found = [
-        _canonical(config.parse({**values, "strategy": strategy, "seed": seed}))
-        for strategy, seed in itertools.product(names, seeds)
-    ]
-    if len(found) == 1:
-        return found
-    if len({one.label for one in found}) < len(found):
-        raise ConfigError(f"strategy, seed: the same run twice among {', '.join(one.label for one in found)}")
-    whole = found[0].out or Path("runs") / "compared"
-    return [one.model_copy(update={"out": whole / one.label}) for one in found]
+    names, seeds = listed(values.get("strategy")), listed(values.get("seed", 0))
+    if len(names) == len(seeds) == 1:
+        return [canonical(config.parse({**values, "strategy": names[0], "seed": seeds[0]}))]
+    whole = values.get("out") or Path("runs") / "compared"
+    return combine({**values, "out": whole}, {"strategy": names, "seed": seeds})
 
 
 def common_folder(configurations: Sequence[Config]) -> Path:
@@ -133,33 +125,18 @@ def common_folder(configurations: Sequence[Config]) -> Path:
     return folders[0] if len(folders) == 1 else folders[0].parent
 
 
-def _listed(value: Any) -> list[Any]:
-    if isinstance(value, str) and "," in value:
-        return [yaml.safe_load(part) for part in value.split(",") if part.strip()]
-    return value if isinstance(value, list) else [value]
-
-
 def as_config(configuration: Config | Mapping[str, Any] | str | Path, overrides: Iterable[str] = ()) -> Config:
     """A checked Config out of what `run` accepts."""
     if isinstance(configuration, Config):
         configuration = configuration.model_dump(by_alias=True)
     if not isinstance(configuration, Mapping):
         configuration = config.read_file(Path(configuration))
-    return _canonical(config.parse(config.override(configuration, overrides)))
-
-
-def _canonical(configuration: Config) -> Config:
-    """The same with the strategy's own name instead of an alias, so that reports know it for the same."""
-    strategy = configuration.strategy
-    if strategy is None or ":" in strategy.name:
-        return configuration
-    named = strategy.model_copy(update={"name": strategies.find(strategy.name).name})
-    return configuration.model_copy(update={"strategy": named})
+    return canonical(config.parse(config.override(configuration, overrides)))
 
 
 def load_dataset(configuration: Config) -> Dataset:
     """The data set that the configuration names; raises DataError or ConfigError."""
-    closed = _closed(configuration, configuration.data.name)
+    closed = closed_dataset(configuration, configuration.data.name)
     if configuration.open_set is None:
         return closed
     return opened(closed, configuration).dataset
@@ -171,10 +148,11 @@ def opened(closed: Dataset, configuration: Config) -> Opened:
     assert chosen is not None
     draw = Draw(chosen.draw.rule, chosen.draw.seed, chosen.draw.trial)
     protocol = OpenSet(chosen.known, draw, chosen.unknown, chosen.noise_ratio, chosen.clean_start, chosen.seed)
-    return open_set.opened(closed, protocol, _closed(configuration, chosen.other) if chosen.other else None)
+    return open_set.opened(closed, protocol, closed_dataset(configuration, chosen.other) if chosen.other else None)
 
 
-def _closed(configuration: Config, name: str) -> Dataset:
+def closed_dataset(configuration: Config, name: str) -> Dataset:
+    """A data set as it is, without images of no known class; read as the configuration's `data` says."""
     data, own = configuration.data, name == configuration.data.name
     return catalogue.load(
         name, root=data.root.expanduser(), image_size=data.image_size, channels=data.channels,
@@ -182,7 +160,7 @@ def _closed(configuration: Config, name: str) -> Dataset:
     )  # fmt: skip
 
 
-class _Datasets:
+class Datasets:
     """Data sets by configuration, each loaded once; or the one that the caller gave."""
 
     def __init__(self, given: Dataset | None) -> None:
@@ -201,7 +179,7 @@ class _Datasets:
         return opened(self._given, configuration).dataset if configuration.open_set else self._given
 
 
-def _finish(runs: Sequence[tuple[RunFolder, Config]], datasets: _Datasets, listener: Listener) -> list[Run]:
+def _finish(runs: Sequence[tuple[RunFolder, Config]], datasets: Datasets, listener: Listener) -> list[Run]:
     """Finishes the runs that are not; one that waits for people or fails does not keep the others from their end."""
     problems: list[UserError] = []
     for group in _groups([run for run in runs if not run[0].record.state.ending]):

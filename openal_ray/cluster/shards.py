@@ -11,6 +11,7 @@ import numpy as np
 import ray
 import torch
 from ray.exceptions import RayActorError, RayTaskError
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from openal_ray.cluster.connect import free_resources
 from openal_ray.cluster.share import Share
@@ -145,9 +146,8 @@ class RayShards:
         self._loading = []
 
     def _spawn(self) -> Any:
-        # SPREAD uses all nodes, and keeps shards out of a Tune trial's placement group, which has no room for them.
         actor = ray.remote(ShardActor).options(
-            num_cpus=self._share.cpus_per_shard, num_gpus=self._gpus, scheduling_strategy="SPREAD"
+            num_cpus=self._share.cpus_per_shard, num_gpus=self._gpus, scheduling_strategy=_place()
         )
         spawned = actor.remote(self._images, self._settings, self._share.threads_per_shard)
         self._loading += [spawned.call.remote("load", *network) for network in self._networks.values()]
@@ -217,6 +217,12 @@ class RayHalves:
 
     def ask_each(self, verb: str, args: Sequence[tuple[Any, ...]]) -> list[Any]:
         return self._shards.call_each("ask", [(self._handle, verb, mine) for mine in args], self._numbers)
+
+
+def _place() -> Any:
+    """All nodes; or, in a trial of a sweep, the bundles of its placement group, which are there for its shards."""
+    group = ray.util.get_current_placement_group()
+    return PlacementGroupSchedulingStrategy(group) if group and group.bundle_count > 1 else "SPREAD"
 
 
 def _answer(call: Any) -> Any:

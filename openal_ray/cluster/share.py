@@ -43,7 +43,7 @@ def share(configuration: Config) -> Share:
     together = {name: trainers[name] + shards[name] for name in trainers}
     in_turns = {name: max(trainers[name], shards[name]) for name in trainers}
     mode = configuration.train.mode
-    there = _grown_to(together if mode == "session" else in_turns, configuration)
+    there = grown_to(together if mode == "session" else in_turns, configuration)
     side_by_side = _fits(together, there)
     if not side_by_side and (mode == "session" or not _fits(in_turns, there)):
         raise ResourceError(_too_small(configuration, trainers, shards, there))
@@ -79,7 +79,7 @@ def _fits(needed: Amounts, there: Amounts) -> bool:
     return all(needed[name] <= there[name] + 1e-9 for name in needed)
 
 
-def _grown_to(needed: Amounts, configuration: Config) -> Amounts:
+def grown_to(needed: Amounts, configuration: Config) -> Amounts:
     """The cluster's resources, once they suffice or its autoscaler had its time. A Ray started here cannot grow."""
     seconds = configuration.cluster.wait_seconds if cluster_address(configuration.cluster) else 0
     end = time.monotonic() + seconds

@@ -1,11 +1,11 @@
 """Runs that differ by nothing but their seed, averaged: the unit of every comparison."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from openal_ray.config import flat
 from openal_ray.errors import RunError
 from openal_ray.reports.curves import SUPERVISED, Curve
 
@@ -113,7 +113,7 @@ def _rivals(curves: Sequence[Curve]) -> Iterator[list[Curve]]:
 
 def _varied_keys(curves: Sequence[Curve]) -> list[str]:
     """The keys that matter and do not have one value in all runs."""
-    configs = [_flat(curve.config) for curve in curves]
+    configs = [flat(curve.config) for curve in curves]
     keys = dict.fromkeys(key for config in configs for key in config)
     return [key for key in keys if _matters(key) and len({repr(config.get(key)) for config in configs}) > 1]
 
@@ -123,17 +123,8 @@ def _matters(key: str) -> bool:
 
 
 def _spell(curve: Curve, keys: Sequence[str]) -> str:
-    config = _flat(curve.config)
+    config = flat(curve.config)
     return ", ".join(f"{key.removeprefix('strategy.')}={config.get(key, 'default')}" for key in keys)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested keys joined by dots: {"train": {"epochs": 5}} becomes {"train.epochs": 5}."""
-    result: dict[str, Any] = {}
-    for key, value in values.items():
-        path = f"{prefix}{key}"
-        result |= _flat(value, f"{path}.") if isinstance(value, Mapping) and value else {path: value}
-    return result
 
 
 def _check_distinct_seeds(group: Group) -> None:
