@@ -71,9 +71,10 @@ def _drawn(
     count = int(share * known.count) if share < 1 else int(share)
     n_rejected = min(int(count * Fraction(str(noise_ratio))), len(rejected))
     n_known = min(int(count * (1 - Fraction(str(noise_ratio)))), known.count)
-    chosen = known.draw(n_known, rng)
     if budget.start == "stratified":
         chosen = oracle.stratified(known, n_known, n_classes, rng)
+    else:
+        chosen = known.draw(n_known, rng)
     return chosen if not n_rejected else rng.permutation(np.append(chosen, rng.permutation(rejected)[:n_rejected]))
 
 

@@ -1,5 +1,8 @@
 """Jobs without a cluster: which address, whose exit code, and a log that is followed over lost connections."""
 
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 
@@ -69,11 +72,13 @@ def test_an_address_that_is_no_dashboards_is_refused(address: str) -> None:
         jobs.submit({}, address, "x")
 
 
-def test_nobody_at_the_address_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_at_the_address_is_told_in_words() -> None:
     pytest.importorskip("aiohttp", reason="needs openal-ray[cluster]")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
-    with pytest.raises(ResourceError, match="no Ray dashboard answers at http://127.0.0.1:9"):
-        jobs.submit({"config.yaml": b""}, "http://127.0.0.1:9", "x")
+    # In a process of its own: Ray keeps the first token that a process has seen.
+    code = "from openal_ray.cluster import jobs; jobs.submit({'config.yaml': b''}, 'http://127.0.0.1:9', 'x')"
+    environment = {**os.environ, "RAY_AUTH_TOKEN": "0" * 64}
+    told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert "ResourceError" in told.stderr and "no Ray dashboard answers at http://127.0.0.1:9" in told.stderr
 
 
 def test_without_rays_jobs_installed_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
