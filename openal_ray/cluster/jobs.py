@@ -24,6 +24,7 @@ DEFAULT_ADDRESS = "http://127.0.0.1:8265"  # where `ray dashboard cluster.yaml` 
 COMMAND = f"python -m openal_ray run {CONFIG}"
 FAILED, STOPPED = 1, 130  # exit codes, where the job left none of its own
 ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+AGENT_SECONDS = 60.0  # a head that has just started takes some seconds to have one
 POLL_SECONDS = 1
 CHATTY = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk", "ray._private.runtime_env.packaging")
 RECONNECTS = 30  # a laptop's network comes and goes; the job does not mind
@@ -103,8 +104,21 @@ def submit(files: Mapping[str, bytes], address: str | None, label: str) -> Job:
         for name, content in files.items():
             (Path(folder) / name).write_bytes(content)
         with _in_words(target):
-            client.submit_job(entrypoint=COMMAND, submission_id=job, runtime_env={"working_dir": folder})
+            _submit(client, job, folder)
     return Job(client, job, target)
+
+
+def _submit(client: Any, job: str, folder: str) -> None:
+    """Asks until a head that has just started has an agent to run the job, for up to AGENT_SECONDS."""
+    end = time.monotonic() + AGENT_SECONDS
+    while True:
+        try:
+            client.submit_job(entrypoint=COMMAND, submission_id=job, runtime_env={"working_dir": folder})
+            return
+        except RuntimeError as error:
+            if "No available agent" not in str(error) or time.monotonic() > end:
+                raise
+            time.sleep(POLL_SECONDS)
 
 
 def _address(given: str | None) -> str:

@@ -16,7 +16,7 @@ from tests.experiments import SMALL, experiment, small
 from tests.test_experiment import finish
 
 pytest.importorskip("aiohttp", reason="Ray's dashboard needs openal-ray[cluster]")
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.acceptance]
 ON_RAY = SMALL | {"cluster": {"use": "ray"}, "train": SMALL["train"] | {"mode": "local"}, "shards": 2}
 JOB = json.dumps({"entrypoint": "touch ../../../hacked"}).encode()
 METRICS = "text/plain"  # Prometheus' pages answer to every path, and know no jobs

@@ -20,7 +20,7 @@ from openal_ray.config import Config
 from openal_ray.data.dataset import Dataset
 from openal_ray.sweep_file import Asha
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.acceptance]
 COMMAND = str(Path(sys.executable).parent / "openal-ray")
 SHIPPED = Path(__file__).parent.parent.parent / "configs" / "sweeps" / "digits.yaml"
 SECONDS = 240  # some 40 s on two idle cores
