@@ -57,8 +57,7 @@ def choose(
         return oracle.answerable(pool.unlabelled)
     if budget.start in ("random", "stratified"):
         return _drawn(budget, pool, oracle, n_classes, rng, noise_ratio or 0.0)
-    assert isinstance(budget.start, Path)
-    indices = _indices_in(budget.start, pool.size)
+    indices = _indices_in(Path(budget.start), pool.size)
     return indices[~np.isin(indices, pool.held_out)]
 
 
@@ -82,7 +81,7 @@ def _indices_in(file: Path, size: int) -> np.ndarray:
     path = file.expanduser()
     if not path.is_file():
         raise ConfigError(
-            f"budget.start: {unknown_name('rule', str(file), RULES)} "
+            f"budget.start: {unknown_name('rule', file.name, RULES)} "
             "There is no file of dataset indices of that name either."
         )
     try:

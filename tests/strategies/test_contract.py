@@ -23,6 +23,9 @@ DRAWS = {
     "cluster_margin",
     "batch_bald",
     "alpha_mix",
+    "openset_auto",
+    "eoal",
+    "eaoa",
 }  # drawn, at least in part
 LIGHT = {"batch_bald": {"passes": 4, "configurations": 64}}  # by default made for batches of ten, not of hundreds
 UNRANKED = DRAWS | {"max_herding", "k_center_balanced"}  # the order is not that of the scores

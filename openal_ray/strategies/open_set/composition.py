@@ -55,7 +55,7 @@ def purity_filter(
 
 
 def clipnal(inside: str = "least_confidence", prototypes: bool = True) -> Strategy:
-    """CLIPNAL (arXiv 2408.04917, VLPure-AL): a standard strategy among the images that CLIPN says are known.
+    """CLIPNAL (arXiv 2408.04917, 2024; VLPure-AL): a standard strategy among the images that CLIPN says are known.
 
     inside      margin, badge, entropy, least_confidence, ratio, k_center or learning_loss
     prototypes  labelled images have a say too, by the mean embedding of their class
@@ -72,7 +72,7 @@ def clipnal(inside: str = "least_confidence", prototypes: bool = True) -> Strate
 
 
 def openset_auto(inside: str = "badge", target: float = 0.7, train: Plan | None = None) -> Strategy:
-    """For those who do not choose: a detector filters, BADGE or another strategy picks (ours; after arXiv 2408.04917).
+    """For those who do not choose: a detector filters, BADGE picks (ours; the filter after arXiv 2408.04917, 2024).
 
     inside  badge, margin, entropy, least_confidence, ratio, k_center or learning_loss
     target  purity that the filter is steered to: its level moves by how far the queries so far were from it
