@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -22,7 +22,22 @@ TOLD_EPOCHS = 10  # of a pre-training, where nobody watches
 VERBS = {"query": "reading the pool", "train": "training", "evaluate": "evaluating"}
 
 
-class ProgressLine:
+class _Line:
+    """Bars that show while the block of a `with` runs."""
+
+    bars: Progress
+
+    def __enter__(self) -> Self:
+        self.bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bars.stop()
+
+
+class ProgressLine(_Line):
     """A listener that draws; a context manager, so that the terminal is left as it was."""
 
     def __init__(self, console: Console, runs: int) -> None:
@@ -37,15 +52,6 @@ class ProgressLine:
         self.bars = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self.whole: TaskID | None = None
         self.step: TaskID | None = None
-
-    def __enter__(self) -> "ProgressLine":
-        self.bars.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.bars.stop()
 
     def begin(self, configuration: Config, folder: Path, rounds: int, done: int) -> None:
         self.run += 1
@@ -83,7 +89,7 @@ class ProgressLine:
             self.bars.remove_task(task)
 
 
-class EpochLine:
+class EpochLine(_Line):
     """Follows one long training: a moving bar in a terminal, some lines elsewhere; a context manager too."""
 
     def __init__(self, console: Console, name: str) -> None:
@@ -94,15 +100,6 @@ class EpochLine:
         ]  # fmt: skip
         self.bars = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self.task = self.bars.add_task(name, total=None)
-
-    def __enter__(self) -> "EpochLine":
-        self.bars.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.bars.stop()
 
     def __call__(self, epoch: Epoch) -> None:
         done = epoch.epoch + 1
