@@ -174,13 +174,13 @@ def pretrain_command(configuration: Path, overrides: Sequence[str], as_json: boo
     an experiment will do. Writes encoder.pt and encoder.yaml into out=DIR. The same command again goes on with a
     training that was stopped, and finds one that is finished.
     """
-    from openal_ray import config
+    from openal_ray import config_file
     from openal_ray.openal.keys import translate
     from openal_ray.pretrain import parse, pretrain
     from openal_ray.progress import EpochLine
 
     _logs(verbose)
-    values, lines = translate(config.override(config.read_file(configuration), overrides))
+    values, lines = translate(config_file.override(config_file.read_file(configuration), overrides))
     for line in lines:
         err.print(line, highlight=False, markup=False)
     wanted = parse(values)
@@ -208,11 +208,11 @@ def zeroshot(configuration: Path, overrides: Sequence[str], as_json: bool, verbo
     The keys under clip say which: clip.model=ViT-B-32 clip.pretrained=laion2b_s34b_b79k, or clip.checkpoint=FILE of
     CLIPN. clip.templates=FILE and clip.class_names=FILE change what it is told of the classes.
     """
-    from openal_ray import config, zeroshot
+    from openal_ray import config, config_file, zeroshot
     from openal_ray.openal.keys import translate
 
     _logs(verbose)
-    values, lines = translate(config.override(config.read_file(configuration), overrides))
+    values, lines = translate(config_file.override(config_file.read_file(configuration), overrides))
     for line in lines:
         err.print(line, highlight=False, markup=False)
     found = zeroshot.evaluate(config.parse({**values, "strategy": None, "seed": 0}))
@@ -402,10 +402,10 @@ def _waiting_as_json(as_json: bool, runs: Sequence[Any]) -> Iterator[None]:
 
 def _read(configuration: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """The keys of a file with those of the command line, OpenAL's translated; says on stderr what was."""
-    from openal_ray import config
+    from openal_ray import config_file
     from openal_ray.openal.keys import translate
 
-    values, lines = translate(config.override(config.read_file(configuration), overrides))
+    values, lines = translate(config_file.override(config_file.read_file(configuration), overrides))
     for line in lines:
         err.print(line, highlight=False, markup=False)
     return values

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from openal_ray import config
+from openal_ray import config, config_file
 from openal_ray.config import Config
 from openal_ray.errors import ConfigError
 from openal_ray.strategies import catalogue
@@ -30,7 +30,7 @@ def combine(base: Mapping[str, Any], grid: Mapping[str, Sequence[Any]]) -> list[
     for values in itertools.product(*grid.values()):
         chosen = dict(zip(grid, values, strict=True))
         general_first = dict(sorted(chosen.items(), key=lambda item: item[0].count(".")))  # strategy, then its keys
-        one = canonical(config.parse(config.changed(base, general_first)))
+        one = canonical(config.parse(config_file.changed(base, general_first)))
         name = _name(one, chosen)
         if name in found:
             raise ConfigError(f"{', '.join(grid)}: the same run twice: {name}")

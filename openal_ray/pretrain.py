@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-from openal_ray import __version__, config, runs, seeds
+from openal_ray import __version__, config, config_file, runs, seeds
 from openal_ray.config import Config, Pretrain
 from openal_ray.data.dataset import Dataset
 from openal_ray.errors import ConfigError, DataError, RunError
@@ -71,8 +71,8 @@ def pretrain(
 
 def parse(configuration: Mapping[str, Any] | str | Path, *overrides: str) -> Config:
     """A checked configuration, of which strategies, that a file may list several of, are left out."""
-    values = configuration if isinstance(configuration, Mapping) else config.read_file(Path(configuration))
-    values = config.override(values, overrides)
+    values = configuration if isinstance(configuration, Mapping) else config_file.read_file(Path(configuration))
+    values = config_file.override(values, overrides)
     return config.parse({key: value for key, value in values.items() if key != "strategy"})
 
 
@@ -143,7 +143,7 @@ def _claim(folder: Path, wanted: Config) -> None:
         temporary.write_text(config.dump(wanted), encoding="utf-8")
         temporary.replace(file)
         return
-    there, here = (_decisive(one) for one in (config.parse(config.read_file(file)), wanted))
+    there, here = (_decisive(one) for one in (config.parse(config_file.read_file(file)), wanted))
     differing = sorted(key for key in there.keys() | here.keys() if there.get(key) != here.get(key))
     if differing:
         shown = ", ".join(f"{key} ({there.get(key)!r} there)" for key in differing[:4])

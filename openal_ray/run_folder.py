@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from openal_ray import config
+from openal_ray import config, config_file
 from openal_ray.errors import ConfigError, RunError
 from openal_ray.pool import OUT_OF_DISTRIBUTION
 from openal_ray.record import Record, State, labels, selections
@@ -234,7 +234,7 @@ def read_config(path: Path) -> config.Config:
     file = path / "config.yaml"
     if not file.is_file():
         raise RunError(f"{path}: not a run folder, it has no config.yaml")
-    values = {**config.read_file(file), "out": str(path)}
+    values = {**config_file.read_file(file), "out": str(path)}
     try:
         return config.parse(values)
     except ConfigError as error:

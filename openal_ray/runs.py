@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from openal_ray import config
+from openal_ray import config, config_file
 from openal_ray.checks import check
 from openal_ray.config import Config
 from openal_ray.data import catalogue, open_set
@@ -130,8 +130,8 @@ def as_config(configuration: Config | Mapping[str, Any] | str | Path, overrides:
     if isinstance(configuration, Config):
         configuration = configuration.model_dump(by_alias=True)
     if not isinstance(configuration, Mapping):
-        configuration = config.read_file(Path(configuration))
-    return canonical(config.parse(config.override(configuration, overrides)))
+        configuration = config_file.read_file(Path(configuration))
+    return canonical(config.parse(config_file.override(configuration, overrides)))
 
 
 def load_dataset(configuration: Config) -> Dataset:

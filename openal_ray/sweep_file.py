@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from openal_ray import config
+from openal_ray import config, config_file
 from openal_ray.config import Config, LocalPath, Section
 from openal_ray.errors import ConfigError
 from openal_ray.grid import combine, listed
@@ -57,11 +57,11 @@ def read(path: Path, overrides: Iterable[str] = ()) -> Sweep:
     file = path / KEPT if path.is_dir() else path
     if path.is_dir() and not file.is_file():
         raise ConfigError(f"{path}: no sweep was begun here, it has no {KEPT}; give the sweep's file, or its folder")
-    values = {"out": Path("runs") / path.stem, "base": {}, "grid": {}, **config.read_file(file)}
+    values = {"out": Path("runs") / path.stem, "base": {}, "grid": {}, **config_file.read_file(file)}
     if path.is_dir():
         values["out"] = path  # wherever it has been moved to
     if isinstance(values["base"], str):
-        values["base"] = config.read_file(file.parent / Path(values["base"]).expanduser())
+        values["base"] = config_file.read_file(file.parent / Path(values["base"]).expanduser())
     for key in ("base", "grid"):
         if not isinstance(values[key], dict):
             raise ConfigError(f"{file}: {key}: must hold keys and values, got {values[key]!r}")
@@ -71,7 +71,7 @@ def read(path: Path, overrides: Iterable[str] = ()) -> Sweep:
 
 def _overridden(values: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
     grid, own, base = dict(values["grid"]), {}, {}
-    for key, value in map(config.assigned, overrides):
+    for key, value in map(config_file.assigned, overrides):
         inner = key.removeprefix("grid.")
         if key != inner or inner in grid:
             grid[inner] = listed(value)
@@ -79,4 +79,4 @@ def _overridden(values: dict[str, Any], overrides: Iterable[str]) -> dict[str, A
             own[key] = value
         else:
             base[key.removeprefix("base.")] = value
-    return config.changed({**values, "base": config.changed(values["base"], base), "grid": grid}, own)
+    return config_file.changed({**values, "base": config_file.changed(values["base"], base), "grid": grid}, own)

@@ -15,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from openal_ray import config, run_folder, runs
+from openal_ray import config, config_file, run_folder, runs
 from openal_ray.checks import check
 from openal_ray.config import Config
 from openal_ray.data.dataset import Dataset
@@ -156,7 +156,7 @@ def _checked(trials: Mapping[str, Config]) -> dict[str, Dataset]:
 
 def _check_same(trial: Config) -> None:
     """Raises ConfigError if the run was begun with other keys that decide its results."""
-    old, new = (config.flat(json.loads(one.model_dump_json(by_alias=True)))
+    old, new = (config_file.flat(json.loads(one.model_dump_json(by_alias=True)))
                 for one in (run_folder.read_config(trial.folder), trial))  # fmt: skip
     for key in [*new, *(old.keys() - new.keys())]:
         if old.get(key) != new.get(key) and key != "out" and not f"{key}=".startswith(runs.WHERE):
@@ -168,7 +168,7 @@ def _check_same(trial: Config) -> None:
 
 def _where(configuration: Config) -> list[str]:
     """The keys that say where a run works, as overrides of its resume."""
-    values = config.flat(configuration.model_dump(mode="json", by_alias=True))
+    values = config_file.flat(configuration.model_dump(mode="json", by_alias=True))
     settings = (f"{key}={json.dumps(value)}" for key, value in values.items())
     return [setting for setting in settings if setting.startswith(runs.WHERE)]
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from openal_ray import config
+from openal_ray import config, config_file
 from openal_ray.errors import ConfigError
 
 SHIPPED = sorted((Path(__file__).parent.parent / "configs").rglob("*.yaml"))
@@ -122,7 +122,8 @@ def test_the_run_folder_is_named_after_the_experiment(values: dict[str, Any], fo
 
 def test_overrides_reach_any_depth_and_leave_the_given_values_alone() -> None:
     values = {"strategy": "margin", "train": {"epochs": 5}}
-    found = config.override(values, ["train.epochs=7", "train.optimizer.lr=1e-2", "seed=2", "out=", "data.mean=[0.5]"])
+    assignments = ["train.epochs=7", "train.optimizer.lr=1e-2", "seed=2", "out=", "data.mean=[0.5]"]
+    found = config_file.override(values, assignments)
     assert found == {
         "strategy": "margin", "seed": 2, "out": None, "data": {"mean": [0.5]},
         "train": {"epochs": 7, "optimizer": {"lr": 0.01}},
@@ -131,7 +132,7 @@ def test_overrides_reach_any_depth_and_leave_the_given_values_alone() -> None:
 
 
 def test_a_bare_strategy_name_takes_parameters() -> None:
-    found = config.override({}, ["strategy=lfosa", "strategy.temperature=0.5", "strategy.name=mqnet"])
+    found = config_file.override({}, ["strategy=lfosa", "strategy.temperature=0.5", "strategy.name=mqnet"])
     assert found == {"strategy": {"name": "mqnet", "temperature": 0.5}}
 
 
@@ -141,10 +142,10 @@ def test_a_bare_strategy_name_takes_parameters() -> None:
      ("5e", "5e"), ("e5", "e5"), ("1e-4x", "1e-4x"), ('"5e-4"', "5e-4"), ("true", True), ("a=b", "a=b")],
 )  # fmt: skip
 def test_numbers_are_numbers_however_they_are_written(text: str, value: object, tmp_path: Path) -> None:
-    found = config.override({}, [f"train.optimizer.params.weight_decay={text}"])["train"]["optimizer"]["params"]
+    found = config_file.override({}, [f"train.optimizer.params.weight_decay={text}"])["train"]["optimizer"]["params"]
     file = tmp_path / "one.yaml"
     file.write_text(f"weight_decay: {text}\n")
-    for given_value in (found["weight_decay"], config.read_file(file)["weight_decay"]):
+    for given_value in (found["weight_decay"], config_file.read_file(file)["weight_decay"]):
         assert given_value == value
         assert type(given_value) is type(value)
 
@@ -160,7 +161,7 @@ def test_numbers_are_numbers_however_they_are_written(text: str, value: object, 
 )
 def test_a_wrong_override_is_refused(assignment: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        config.override({"train": {"lr": 0.1}}, [assignment])
+        config_file.override({"train": {"lr": 0.1}}, [assignment])
     assert str(caught.value).startswith(message)
 
 
@@ -178,17 +179,17 @@ def test_a_file_that_is_no_configuration_is_refused_by_name(tmp_path: Path, cont
     file = tmp_path / "mine.yaml"
     file.write_bytes(content)
     with pytest.raises(ConfigError, match=f"(?s)^{file}: {message}"):
-        config.read_file(file)
+        config_file.read_file(file)
 
 
 def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none.yaml: no such configuration file. Those shipped are in configs/"):
-        config.read_file(tmp_path / "none.yaml")
+        config_file.read_file(tmp_path / "none.yaml")
 
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.name)
 def test_the_shipped_files_are_read(file: Path) -> None:
-    assert config.read_file(file) == yaml.safe_load(file.read_text(encoding="utf-8"))
+    assert config_file.read_file(file) == yaml.safe_load(file.read_text(encoding="utf-8"))
 
 
 WORDS = st.text(st.characters(exclude_categories=["C", "Z"])) | st.sampled_from(["5e-4", "no", "a b", "1: 2", "- x"])
@@ -210,7 +211,7 @@ def test_what_is_dumped_is_read_back_equal(tmp_path: Path, params: dict[str, Any
     }  # fmt: skip
     parsed, file = config.parse(values), tmp_path / "config.yaml"
     file.write_text(config.dump(parsed), encoding="utf-8")
-    assert config.parse(config.read_file(file)) == parsed
+    assert config.parse(config_file.read_file(file)) == parsed
 
 
 def test_a_dump_is_read_back_from_a_file(tmp_path: Path) -> None:
@@ -218,5 +219,5 @@ def test_a_dump_is_read_back_from_a_file(tmp_path: Path) -> None:
     parsed = config.parse({"strategy": {"name": "mine", **parameters}, "train": {"continue": True}})
     file = tmp_path / "config.yaml"
     file.write_text(config.dump(parsed))
-    assert config.parse(config.read_file(file)) == parsed
+    assert config.parse(config_file.read_file(file)) == parsed
     assert yaml.safe_load(file.read_text())["train"]["continue"] is True

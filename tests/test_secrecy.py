@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from openal_ray import config
+from openal_ray import config, config_file
 from openal_ray.errors import ConfigError
 from openal_ray.secrecy import find_secret
 
@@ -45,4 +45,4 @@ def test_what_is_none_is_let_through(values: dict) -> None:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_shipped_configurations_hold_none(path: Path) -> None:
-    assert find_secret(config.read_file(path)) is None
+    assert find_secret(config_file.read_file(path)) is None

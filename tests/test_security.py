@@ -11,7 +11,8 @@ from PIL import Image
 from pydantic import ValidationError
 
 from openal_ray import runs
-from openal_ray.config import Config, read_file
+from openal_ray.config import Config
+from openal_ray.config_file import read_file
 from openal_ray.errors import ConfigError, RunError, UserError
 from openal_ray.pool import AnswersPending
 from openal_ray.run_folder import RunFolder, read_config

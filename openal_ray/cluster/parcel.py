@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from openal_ray import config
+from openal_ray import config_file
 from openal_ray.config import Config
 from openal_ray.errors import ConfigError
 from openal_ray.start_set import RULES
@@ -27,7 +27,7 @@ def pack(values: Mapping[str, Any], configuration: Config) -> dict[str, bytes]:
     _check_paths(values)
     files: dict[str, bytes] = {}
     shipped = _mapped(values, lambda key, text: _shipped(key, text, files))
-    return {CONFIG: config.dump_values(shipped).encode(), **files}
+    return {CONFIG: config_file.dump_values(shipped).encode(), **files}
 
 
 def _check_out(out: Any, configuration: Config) -> None:

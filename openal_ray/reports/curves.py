@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from openal_ray.config import read_file
+from openal_ray.config_file import read_file
 from openal_ray.errors import ConfigError, RunError
 
 SUPERVISED = "supervised"

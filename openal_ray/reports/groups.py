@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from openal_ray.config import flat
+from openal_ray.config_file import flat
 from openal_ray.errors import RunError
 from openal_ray.reports.curves import SUPERVISED, Curve
 

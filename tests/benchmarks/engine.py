@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.data import DataLoader, Dataset
 
-from openal_ray import config, runs
+from openal_ray import config, config_file, runs
 from openal_ray.data.images import ArrayImages
 from openal_ray.errors import DataError
 from openal_ray.models import backbones
@@ -176,7 +176,7 @@ def one_round(quick: bool) -> None:
 
 def rays_cost(quick: bool) -> None:
     """The digits experiment with and without Ray, once Ray is up."""
-    shared = config.read_file(Path("configs/digits.yaml")) | {"seed": 0}
+    shared = config_file.read_file(Path("configs/digits.yaml")) | {"seed": 0}
     rounds = ["budget.n_end=100"] if quick else []
     walls: dict[str, list[float]] = {"ray": [], "local": []}
     with tempfile.TemporaryDirectory() as folder:

@@ -18,7 +18,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from openal_ray import config, runs
+from openal_ray import config_file, runs
 from openal_ray.data.dataset import Dataset
 from openal_ray.data.images import Subset
 
@@ -70,7 +70,7 @@ def _measure(data: str, names: list[str]) -> None:
 
 def _config(data: str, name: str, seed: int, out: Path) -> Any:
     first, *parameters = name.split()
-    strategy = {"name": first, **config.override({}, parameters)}
+    strategy = {"name": first, **config_file.override({}, parameters)}
     return runs.as_config(
         PROTOCOLS[data]
         | {"data": {"name": data}, "open_set": {"known": [0, 1, 2, 3]}, "cluster": {"use": "local"}, "shards": 1}

@@ -21,7 +21,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from openal_ray import config, runs
+from openal_ray import config, config_file, runs
 from openal_ray.data.dataset import Dataset
 from openal_ray.experiment import Experiment
 from openal_ray.metrics import aubc
@@ -73,7 +73,7 @@ def settings(names: Sequence[str]) -> list[Setting]:
 
 def measure(chosen: Sequence[Setting], seeds: int, folder: Path) -> list[Row]:
     """Runs each setting with each seed, and compares them."""
-    protocol = config.read_file(PROTOCOL)
+    protocol = config_file.read_file(PROTOCOL)
     dataset = runs.load_dataset(runs.as_config(protocol | {"strategy": REFERENCE, "seed": 0}))
     for number, setting in enumerate(chosen):
         progress.print(f"{number + 1} of {len(chosen)}: {setting}", style="dim", highlight=False)

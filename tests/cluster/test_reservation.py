@@ -2,7 +2,7 @@
 
 import pytest
 
-from openal_ray import config
+from openal_ray import config, config_file
 from openal_ray.cluster.reservation import adapted, bundles, most_at_once, needed, trainers
 from openal_ray.config import Config
 
@@ -10,7 +10,7 @@ BYTES = 400 * 2**20
 
 
 def trial(*overrides: str) -> Config:
-    return adapted(config.parse(config.override({"shards": 2}, overrides)))
+    return adapted(config.parse(config_file.override({"shards": 2}, overrides)))
 
 
 def test_a_trial_takes_one_cpu_unless_told_otherwise() -> None:
