@@ -26,7 +26,8 @@ from openal_ray.pool import OUT_OF_DISTRIBUTION, UNLABELLED, AllBut, AnswersPend
 from openal_ray.record import State
 from openal_ray.run_folder import RunFolder
 from openal_ray.shard import ReadOrder
-from openal_ray.strategies.strategy import Helpers, Query, Round, images_to_read, query
+from openal_ray.strategies.query import Query, images_to_read, query
+from openal_ray.strategies.strategy import Helpers, Round
 from openal_ray.training.job import Job
 from openal_ray.workers import Workers
 

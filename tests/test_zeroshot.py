@@ -17,7 +17,8 @@ from openal_ray.models import clip
 from openal_ray.selection.halves import Picks
 from openal_ray.selection.purity.clipn import agreement
 from openal_ray.strategies.features import Features, prepare_clip
-from openal_ray.strategies.strategy import POOL, Strategy, View
+from openal_ray.strategies.strategy import Strategy
+from openal_ray.strategies.view import POOL, View
 from tests.experiments import experiment, small
 from tests.models import clips
 

@@ -22,7 +22,8 @@ from openal_ray.record import PastQuery
 from openal_ray.run_folder import Weights
 from openal_ray.shard import Settings
 from openal_ray.strategies import catalogue
-from openal_ray.strategies.strategy import Helpers, Query, Round, query
+from openal_ray.strategies.query import Query, query
+from openal_ray.strategies.strategy import Helpers, Round
 from openal_ray.training.job import Job
 from openal_ray.training.loop import check_plan
 from openal_ray.workers import LocalWorkers, Shards

@@ -16,7 +16,8 @@ from openal_ray.selection.alpha_scan import LinearHead, Rule, learned, random, s
 from openal_ray.selection.alpha_steps import first_steps
 from openal_ray.selection.halves import Picks
 from openal_ray.shard import Part
-from openal_ray.strategies.strategy import Strategy, View
+from openal_ray.strategies.strategy import Strategy
+from openal_ray.strategies.view import View
 
 ALPHAS = ("closed", "random", "learned")
 _ROWS = 1024  # features that a head of torch's takes at a time

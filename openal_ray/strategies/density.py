@@ -13,7 +13,8 @@ from openal_ray.selection.radius import RadiusHalf, choose_radius
 from openal_ray.selection.typical import TypicalHalf, clusters_wanted, pick_typical
 from openal_ray.shard import Part
 from openal_ray.strategies.features import CLASSIFIER, Features
-from openal_ray.strategies.strategy import Strategy, View
+from openal_ray.strategies.strategy import Strategy
+from openal_ray.strategies.view import View
 
 
 def k_means(encoder: str = CLASSIFIER, encoder_weights: str = PUBLISHED) -> Strategy:

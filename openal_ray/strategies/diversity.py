@@ -8,7 +8,8 @@ from openal_ray.selection.k_center_balanced import KCenterBalancedHalf, pick_k_c
 from openal_ray.shard import Part
 from openal_ray.signal_store import Signals
 from openal_ray.strategies.features import CLASSIFIER, Features
-from openal_ray.strategies.strategy import Strategy, View
+from openal_ray.strategies.strategy import Strategy
+from openal_ray.strategies.view import View
 
 
 def k_center(parts: int = 0, encoder: str = CLASSIFIER, encoder_weights: str = PUBLISHED) -> Strategy:

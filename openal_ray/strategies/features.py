@@ -10,7 +10,8 @@ from openal_ray.models.clip import Clip
 from openal_ray.models.learners import Fitted
 from openal_ray.selection.distances import unit_rows
 from openal_ray.signal_store import Signals
-from openal_ray.strategies.strategy import Helpers, Round, View
+from openal_ray.strategies.strategy import Helpers, Round
+from openal_ray.strategies.view import View
 
 CLASSIFIER = "classifier"
 NAME = "encoder"

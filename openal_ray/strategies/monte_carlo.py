@@ -10,7 +10,8 @@ from openal_ray.selection.batch_bald import CONFIGURATIONS, BatchBaldHalf, pick_
 from openal_ray.selection.halves import Picks
 from openal_ray.shard import Part
 from openal_ray.signal_store import Signals
-from openal_ray.strategies.strategy import Strategy, View
+from openal_ray.strategies.strategy import Strategy
+from openal_ray.strategies.view import View
 
 
 def bald(passes: int = 10) -> Strategy:

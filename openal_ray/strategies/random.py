@@ -3,7 +3,8 @@
 import numpy as np
 
 from openal_ray.selection.halves import Picks
-from openal_ray.strategies.strategy import Strategy, View
+from openal_ray.strategies.strategy import Strategy
+from openal_ray.strategies.view import View
 
 
 def random() -> Strategy:

@@ -16,7 +16,8 @@ from openal_ray.models.learners import Classifier, Fitted, Learner
 from openal_ray.pool import Pool
 from openal_ray.shard import Settings
 from openal_ray.strategies import catalogue
-from openal_ray.strategies.strategy import Query, Round, Strategy, query
+from openal_ray.strategies.query import Query, query
+from openal_ray.strategies.strategy import Round, Strategy
 from openal_ray.training.job import Job
 from openal_ray.training.loop import NoKeeper, Team, train
 from openal_ray.workers import LocalShards, Shards

@@ -157,7 +157,7 @@ def one_round(quick: bool) -> None:
     configuration = runs.as_config({"strategy": "margin", "shards": 2, "train": {"mode": "local"}})
     dataset = _dataset(ArrayImages(pictures))
     from openal_ray.pool import Pool
-    from openal_ray.strategies.strategy import query
+    from openal_ray.strategies.query import query
 
     with tempfile.TemporaryDirectory() as folder, runs.workers_for(configuration, dataset, Path(folder)) as workers:
         torch.manual_seed(0)
@@ -244,7 +244,7 @@ def driver_peak(count: int) -> None:
     import resource
 
     from openal_ray.pool import Pool
-    from openal_ray.strategies.strategy import query
+    from openal_ray.strategies.query import query
 
     configuration = runs.as_config(
         {"strategy": "margin", "shards": 2, "train": {"mode": "local"}, "data": {"cache_gb": 0}}

@@ -11,7 +11,7 @@ from openal_ray.selection.distances import unit_rows
 from openal_ray.shard import ReadOrder
 from openal_ray.strategies import catalogue
 from openal_ray.strategies.features import NAME
-from openal_ray.strategies.strategy import query
+from openal_ray.strategies.query import query
 from openal_ray.testing.pools import N_CLASSES, ROUND, SEED, case
 from tests.strategies.read_all import signals
 

@@ -10,7 +10,7 @@ from openal_ray.pool import AllBut
 from openal_ray.selection import batch_bald
 from openal_ray.shard import ReadOrder
 from openal_ray.strategies import catalogue
-from openal_ray.strategies.strategy import Query
+from openal_ray.strategies.query import Query
 from openal_ray.testing.pools import Case, digits
 
 # Two images, two passes, two classes: the passes of the first agree, those of the second contradict each other.

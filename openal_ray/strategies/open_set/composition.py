@@ -17,8 +17,9 @@ from openal_ray.strategies.diversity import badge, k_center
 from openal_ray.strategies.learned_loss import learning_loss
 from openal_ray.strategies.open_set.detection import Plan, check_plan
 from openal_ray.strategies.open_set.purities import PURITIES, Purity, clipn
-from openal_ray.strategies.strategy import Score, Strategy, View
+from openal_ray.strategies.strategy import Strategy
 from openal_ray.strategies.uncertainty import entropy, least_confidence, margin, ratio
+from openal_ray.strategies.view import Score, View
 
 INSIDE: dict[str, Callable[[], Strategy]] = {
     each.__name__: each for each in (margin, badge, entropy, least_confidence, ratio, k_center, learning_loss)

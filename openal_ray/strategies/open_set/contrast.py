@@ -16,7 +16,8 @@ from openal_ray.selection.quotas import even_quotas
 from openal_ray.shard import Part
 from openal_ray.strategies.features import CLASSIFIER, Features
 from openal_ray.strategies.learned_loss import learning_loss
-from openal_ray.strategies.strategy import Strategy, View
+from openal_ray.strategies.strategy import Strategy
+from openal_ray.strategies.view import View
 
 _LEAST = 1e-12  # a probability below counts as this, so that a loss stays finite
 

@@ -9,7 +9,8 @@ from openal_ray.selection.purity.eaoa import EaoaHalf, next_factor, pick_eaoa
 from openal_ray.selection.purity.energies import open_energy
 from openal_ray.shard import Part
 from openal_ray.strategies.open_set.detection import NAME, Plan, check_plan, trained
-from openal_ray.strategies.strategy import Strategy, View
+from openal_ray.strategies.strategy import Strategy
+from openal_ray.strategies.view import View
 
 LOGITS, FEATURES = f"{NAME}.logits", f"{NAME}.features"
 

@@ -19,7 +19,8 @@ from openal_ray.selection.quotas import pick_by_cluster
 from openal_ray.selection.similarity import directions
 from openal_ray.shard import Part
 from openal_ray.strategies.open_set.detection import NAME, Plan, check_plan, trained
-from openal_ray.strategies.strategy import Strategy, View
+from openal_ray.strategies.strategy import Strategy
+from openal_ray.strategies.view import View
 
 LOGITS, BINARY, FEATURES = f"{NAME}.logits", f"{NAME}.binary_logits", f"{NAME}.features"
 

@@ -21,7 +21,8 @@ from openal_ray.selection.purity.mixture import MixtureHalf, Mixtures, fit_mixtu
 from openal_ray.shard import Part
 from openal_ray.signal_store import Signals
 from openal_ray.strategies.open_set.detection import NAME, Plan, check_plan, trained
-from openal_ray.strategies.strategy import Strategy, View
+from openal_ray.strategies.strategy import Strategy
+from openal_ray.strategies.view import View
 
 LOGITS = f"{NAME}.logits"
 

@@ -17,7 +17,8 @@ from openal_ray.selection.purity.mqnet import labelled_similarity
 from openal_ray.shard import Part
 from openal_ray.strategies.features import prepare_clip
 from openal_ray.strategies.open_set.detection import NAME, Plan, trained
-from openal_ray.strategies.strategy import Helpers, Round, Score, View, no_helpers
+from openal_ray.strategies.strategy import Helpers, Round, no_helpers
+from openal_ray.strategies.view import Score, View
 
 LOGITS = f"{NAME}.logits"
 SURE = 0.0

@@ -10,7 +10,8 @@ from openal_ray.record import Record
 from openal_ray.selection.purity.clipn import SCALES
 from openal_ray.shard import ReadOrder
 from openal_ray.strategies import catalogue
-from openal_ray.strategies.strategy import Round, query
+from openal_ray.strategies.query import query
+from openal_ray.strategies.strategy import Round
 from openal_ray.testing import pools
 from openal_ray.testing.pools import LEARNER, MEAN, N_CLASSES, PLAN, SEED, STD, case
 from tests.experiments import experiment, small
