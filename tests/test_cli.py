@@ -12,26 +12,14 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 from openal_ray import __version__, cli
+from openal_ray.cli import console
 from openal_ray.strategies.catalogue import ENTRIES, STRATEGIES
+from tests.command import COMMAND, exit_of
 from tests.experiments import SMALL
-
-COMMAND = Path(sys.executable).parent / "openal-ray"
 
 
 def invoke(*arguments: str) -> Result:
     return CliRunner().invoke(cli.cli, list(arguments), catch_exceptions=False)
-
-
-def exit_of(*arguments: str) -> int:
-    """Of the whole command, with its handling of errors."""
-    argv, sys.argv = sys.argv, ["openal-ray", *arguments]
-    try:
-        cli.main()
-    except SystemExit as ending:
-        return int(ending.code or 0)
-    finally:
-        sys.argv = argv
-    return 0
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +65,7 @@ def test_strategies_as_json_have_the_promised_fields() -> None:
 
 def test_the_list_of_strategies_fits_a_terminal_with_every_name_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = io.StringIO()
-    monkeypatch.setattr(cli, "out", Console(file=shown, width=100))
+    monkeypatch.setattr(console, "out", Console(file=shown, width=100))
     invoke("strategies")
     lines = shown.getvalue().splitlines()
     first_words = [line.split()[0] for line in lines if line[:2].strip()]

@@ -1,7 +1,6 @@
 """`openal-ray pretrain`: what it writes, that it goes on, that it helps, and what it refuses."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from openal_ray import cli, config, runs
+from openal_ray import config, runs
 from openal_ray.data.dataset import Dataset
 from openal_ray.data.images import ArrayImages
 from openal_ray.errors import ConfigError, DataError, RunError
@@ -20,6 +19,7 @@ from openal_ray.models.pixels import Normalise
 from openal_ray.pretrain import learner_of, parse, pretrain
 from openal_ray.training import file_keeper
 from openal_ray.training.job import Epoch
+from tests.command import exit_of
 from tests.experiments import SMALL as EXPERIMENT
 from tests.training.jobs import same
 
@@ -59,14 +59,6 @@ class Watched:
 
     def ids(self, indices: np.ndarray) -> list[str]:
         return self._images.ids(indices)
-
-
-def exit_of(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(sys, "argv", ["openal-ray", *arguments])
-    with pytest.raises(SystemExit) as exit_:
-        cli.main()
-        sys.exit(0)
-    return int(exit_.value.code or 0)
 
 
 def accuracy(network: Any, data: Dataset, per_class: int) -> float:
@@ -227,7 +219,7 @@ def test_bad_input_is_refused_before_anything_is_written(
 ) -> None:
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(DIGITS | {"strategy": ["random", "margin"]}))
     arguments = [str(tmp_path / "c.yaml"), f"out={tmp_path / 'out'}", *overrides]
-    assert exit_of("pretrain", *arguments, monkeypatch=monkeypatch) == 2
+    assert exit_of("pretrain", *arguments) == 2
     printed = capsys.readouterr().err
     assert message in printed and "Traceback" not in printed
     assert not (tmp_path / "out").exists()
@@ -238,7 +230,7 @@ def test_the_command_prints_facts_as_json_and_epochs_to_stderr(
 ) -> None:
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(DIGITS))
     arguments = [str(tmp_path / "c.yaml"), f"out={tmp_path / 'out'}", "pretrain.train.epochs=2", "--json"]
-    assert exit_of("pretrain", *arguments, monkeypatch=monkeypatch) == 0
+    assert exit_of("pretrain", *arguments) == 0
     printed = capsys.readouterr()
     facts = json.loads(printed.out)
     assert facts["epochs"] == 2 and facts["folder"] == str(tmp_path / "out") and facts["method"] == "simclr"

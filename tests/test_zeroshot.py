@@ -1,7 +1,6 @@
 """Zero-shot on digits with a tiny random CLIPN: the numbers are those of a direct computation, by any shards."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from openal_ray import cli, runs, zeroshot
+from openal_ray import runs, zeroshot
 from openal_ray.config import Config
 from openal_ray.models import clip
 from openal_ray.selection.halves import Picks
@@ -19,6 +18,7 @@ from openal_ray.selection.purity.clipn import agreement
 from openal_ray.strategies.features import Features, prepare_clip
 from openal_ray.strategies.strategy import Strategy
 from openal_ray.strategies.view import POOL, View
+from tests.command import exit_of
 from tests.experiments import experiment, small
 from tests.models import clips
 
@@ -95,28 +95,17 @@ def test_clip_alone_accepts_nothing_and_rejects_nothing(keys: dict[str, str], tm
     assert found["accuracy"] == zeroshot.evaluate(configuration(keys))["accuracy"]
 
 
-def command(*arguments: str) -> int:
-    argv, sys.argv = sys.argv, ["openal-ray", "zeroshot", *arguments]
-    try:
-        cli.main()
-    except SystemExit as ending:
-        return int(ending.code or 0)
-    finally:
-        sys.argv = argv
-    return 0
-
-
 def test_the_command(keys: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "digits.yaml"
     file.write_text("strategy: margin, random\nseed: [0, 1]\ncluster: {use: local}\n")
     own = [f"clip.{key}={value}" for key, value in keys.items()]
-    assert command(str(file), *own, "--json") == 0
+    assert exit_of("zeroshot", str(file), *own, "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["accuracy"] == zeroshot.evaluate(configuration(keys))["accuracy"]
-    assert command(str(file), *own) == 0
+    assert exit_of("zeroshot", str(file), *own) == 0
     shown = capsys.readouterr().out
     assert f"{found['accuracy']:.4f}" in shown and "recall" in shown and "atd=" in shown
-    assert command(str(file), "clip.model=ViT-B-17") == 2
+    assert exit_of("zeroshot", str(file), "clip.model=ViT-B-17") == 2
     assert "clip.model: unknown model 'ViT-B-17'" in capsys.readouterr().err
 
 
