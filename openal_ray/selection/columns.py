@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from openal_ray.selection.exact_sums import Scale
-from openal_ray.selection.halves import BLOCK, Halves, block_slices
+from openal_ray.selection.halves import BLOCK, Halves, blocks_of
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class ColumnsHalf:
         finite = np.isfinite(self._columns).all(axis=1)
         if not finite.all():
             raise ValueError(f"columns must be finite; at index {np.asarray(indices)[~finite][0]} they are not")
-        self._starts = [block.start for _, block in block_slices(np.asarray(indices))]
+        self._starts = [block.start for _, block in blocks_of(np.asarray(indices))]
 
     def size(self) -> int:
         """The number of rows."""

@@ -104,7 +104,7 @@ def checked_rows(name: str, rows: np.ndarray, n: int) -> np.ndarray:
 
 
 def blocks_of(indices: np.ndarray) -> list[tuple[int, slice]]:
-    """The number of each block that has some of the ascending dataset indices, and where they are."""
+    """The number of each block that has some of the ascending dataset indices, and the positions of its rows."""
     numbers = indices // BLOCK
     starts = np.flatnonzero(np.diff(numbers, prepend=-1))
     return [(int(numbers[a]), slice(a, b)) for a, b in pairwise([*starts.tolist(), len(numbers)])]
@@ -126,10 +126,3 @@ def positions_of(wanted: np.ndarray, indices: np.ndarray) -> np.ndarray:
 def lowest_left(indices: np.ndarray, k: int, picked: np.ndarray) -> np.ndarray:
     """A half's answer to `lowest`: the first `k` of its ascending dataset indices that are not `picked`."""
     return indices[~np.isin(indices, picked)][:k]
-
-
-def block_slices(indices: np.ndarray) -> list[tuple[int, slice]]:
-    """The number of each block among the ascending dataset indices `indices`, and the positions of its rows."""
-    numbers = indices // BLOCK
-    starts = np.flatnonzero(np.diff(numbers, prepend=-1))
-    return [(int(numbers[a]), slice(a, b)) for a, b in pairwise([*starts.tolist(), len(numbers)])]

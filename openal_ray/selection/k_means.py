@@ -16,7 +16,7 @@ from openal_ray.selection.halves import (
     Halves,
     JoinedHalves,
     Picks,
-    block_slices,
+    blocks_of,
     checked_sizes,
     filled_up,
     lowest_left,
@@ -43,7 +43,7 @@ class KMeansHalf:
         self._indices = np.asarray(indices, dtype=np.int64)
         self._points = checked_points("points", points, len(self._indices))
         self._device = device
-        self._blocks = block_slices(self._indices)
+        self._blocks = blocks_of(self._indices)
         self._clusters = np.full(len(self._indices), -1, dtype=np.int64)
         self._squared = np.full(len(self._indices), np.inf)
         self._seeding: KMeansPPHalf | None = None

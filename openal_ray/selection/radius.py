@@ -13,7 +13,7 @@ from math import ceil
 import numpy as np
 
 from openal_ray.selection.distances import checked_points, nearest
-from openal_ray.selection.halves import Halves, JoinedHalves, block_slices
+from openal_ray.selection.halves import Halves, JoinedHalves, blocks_of
 from openal_ray.selection.k_means import LABELLED_FROM
 
 _TILE = 1024  # points looked at together
@@ -39,7 +39,7 @@ class RadiusHalf:
         """
         self._clusters, _ = nearest(self._points, centres, device=self._device)
         lots = np.empty(len(self._indices))
-        for number, block in block_slices(self._indices):
+        for number, block in blocks_of(self._indices):
             lots[block] = np.random.default_rng([seed, number]).random(block.stop - block.start)
         lowest = np.argsort(lots, kind="stable")[:m]
         return lots[lowest], self._points[lowest], self._clusters[lowest]

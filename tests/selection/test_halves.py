@@ -7,7 +7,7 @@ from openal_ray.selection.halves import (
     JoinedHalves,
     LocalHalves,
     Picks,
-    block_slices,
+    blocks_of,
     checked_rows,
     checked_sizes,
     filled_up,
@@ -41,8 +41,8 @@ def test_one_more_half_answers_last() -> None:
 
 
 def test_blocks_of_rows() -> None:
-    assert block_slices(np.array([0, 1023, 1024, 5000])) == [(0, slice(0, 2)), (1, slice(2, 3)), (4, slice(3, 4))]
-    assert block_slices(np.empty(0, np.int64)) == []
+    assert blocks_of(np.array([0, 1023, 1024, 5000])) == [(0, slice(0, 2)), (1, slice(2, 3)), (4, slice(3, 4))]
+    assert blocks_of(np.empty(0, np.int64)) == []
 
 
 def test_a_budget_that_the_rows_cannot_fill_is_refused() -> None:
