@@ -243,6 +243,9 @@ class Read(Section):
     keep: Literal["memory", "disk"] = Field("memory", description="where a shard holds the signals it has read")
     half: bool = Field(False, description="hold features, maps and stages in float16: half the memory, rounded signals")
     fold_batchnorm: bool = Field(True, description="merge BatchNorm into the convolutions before it")
+    cache: LocalPath | None = Field(
+        None, description="a folder that keeps signals of frozen networks for other runs; a sweep's own in a sweep"
+    )
 
 
 class Clip(Section):

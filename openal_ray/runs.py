@@ -30,7 +30,8 @@ from openal_ray.workers import LocalWorkers, Workers
 log = logging.getLogger(__name__)
 GIB = 2**30
 WHERE = (
-    "cluster.", "shards=", "read.keep=", "train.mode=", "train.retries=", "train.gpus_per_worker=", "tracking.",
+    "cluster.", "shards=", "read.keep=", "read.cache=", "train.mode=", "train.retries=", "train.gpus_per_worker=",
+    "tracking.",
 )  # fmt: skip
 """Keys that say where a run works, not what comes out."""
 

@@ -4,7 +4,7 @@ A plain object that knows nothing of Ray; the same code runs once in this proces
 """
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,8 +24,12 @@ from openal_ray.models.monte_carlo import NO_PASSES, Sampling
 from openal_ray.models.pixels import Normalise
 from openal_ray.pool import Members
 from openal_ray.selection.halves import BLOCK
+from openal_ray.signal_cache import SignalCache, digest_of, key_of
 from openal_ray.signal_store import Reading, Signals, SignalStore, disk_array
 from openal_ray.training.loop import autocast
+
+Batch = tuple[np.ndarray, np.ndarray]
+"""Indices [n], and their pictures uint8 [n, height, width, channels]."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class ReadOrder:
     members   which of them
     needs     signals; helper.signal is read from the network loaded as `helper`
     sampling  the passes of Monte Carlo signals
+    lasting   the networks stay the same, so their signals may be kept for other runs (read.cache)
     """
 
     reading: str
@@ -56,6 +61,7 @@ class ReadOrder:
     members: Members
     needs: tuple[str, ...] = ()
     sampling: Sampling = NO_PASSES
+    lasting: bool = False
 
     @property
     def networks(self) -> set[str]:
@@ -116,6 +122,8 @@ class Shard:
         self._blanks: dict[str, tuple[Learner, nn.Module]] = {}
         self._sources: dict[str, set[str]] = {}  # by reading: the networks that it came from
         self.store = SignalStore(disk_array if settings.read.keep == "disk" else np.empty)
+        self.cache = SignalCache(settings.read.cache) if settings.read.cache else None
+        self._digests: dict[str, str] = {}  # by network, of those whose signals are cached
         self.halves: dict[str, Any] = {}
         self._read = torch.compile(signals.read) if settings.read.compile else signals.read
         self.ahead = ThreadPoolExecutor(1)
@@ -133,6 +141,7 @@ class Shard:
         self.networks[name] = network.to(  # type: ignore[call-overload]
             self.device, memory_format=torch.channels_last
         )
+        self._digests.pop(name, None)
         for reading in [reading for reading, networks in self._sources.items() if name in networks]:
             self.forget(reading)
 
@@ -140,11 +149,8 @@ class Shard:
         """Reads what was ordered of one block, and keeps it."""
         wanted = order.members.between(block * BLOCK, (block + 1) * BLOCK)
         bad: dict[int, str] = {}
-        parts = [
-            (indices, self._compute(pixels, order))
-            for indices, pixels in self._batches(order.images, wanted, bad)
-            if len(indices)
-        ]
+        batches = (batch for batch in self._batches(order.images, wanted, bad) if len(batch[0]))
+        parts = self._remembered(order, list(batches)) if order.lasting and self.cache else self._parts(order, batches)
         read = np.concatenate([indices for indices, _ in parts]) if parts else wanted[:0]
         if parts:
             arrays = {need: np.concatenate([part[need] for _, part in parts]) for need in order.needs}
@@ -191,7 +197,34 @@ class Shard:
             given = dict(found.signals)
         return Part(found.indices, given, self.settings.device, self.networks) if len(found.indices) else None
 
-    def _batches(self, images: str, wanted: np.ndarray, bad: dict[int, str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def _parts(self, order: ReadOrder, batches: Iterable[Batch]) -> list[tuple[np.ndarray, dict[str, np.ndarray]]]:
+        return [(indices, self._compute(pixels, order)) for indices, pixels in batches]
+
+    def _remembered(self, order: ReadOrder, batches: list[Batch]) -> list[tuple[np.ndarray, dict[str, np.ndarray]]]:
+        """The signals of a block, of an earlier run if the cache has them."""
+        assert self.cache is not None
+        if not batches:
+            return []
+        key = key_of(self._how(order), [pixels for _, pixels in batches])
+        read = np.concatenate([indices for indices, _ in batches])
+        found = self.cache.get(key)
+        if found is None:
+            parts = self._parts(order, batches)
+            found = {need: np.concatenate([part[need] for _, part in parts]) for need in order.needs}
+            self.cache.put(key, found)
+        return [(read, found)]
+
+    def _how(self, order: ReadOrder) -> str:
+        """All that signals depend on besides the pictures."""
+        for name in order.networks - self._digests.keys():
+            self._digests[name] = digest_of(self.networks[name])
+        networks = [(name, self._blanks[name][0], self._digests[name]) for name in sorted(order.networks)]
+        how = self.settings.read.model_dump_json(exclude={"keep", "cache"})
+        return repr(
+            (networks, order.needs, order.sampling, how, self.device.type, self.settings.mean, self.settings.std)
+        )
+
+    def _batches(self, images: str, wanted: np.ndarray, bad: dict[int, str]) -> Iterator[Batch]:
         """Batches of pictures, decoded one batch ahead of the network."""
         size = self.settings.read.batch_size
         parts = [wanted[start : start + size] for start in range(0, len(wanted), size)]
@@ -204,7 +237,7 @@ class Shard:
                 waiting = self.ahead.submit(self._decode, images, following, bad)
             yield ready
 
-    def _decode(self, images: str, indices: np.ndarray, bad: dict[int, str]) -> tuple[np.ndarray, np.ndarray]:
+    def _decode(self, images: str, indices: np.ndarray, bad: dict[int, str]) -> Batch:
         try:
             return indices, self.images[images].load(indices)
         except BadImages as error:

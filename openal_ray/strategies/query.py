@@ -88,7 +88,7 @@ def _read(
         shards.read(ReadOrder(ANSWERED, "train", Listed(pool.answered), strategy.needs_labelled), progress)
     if strategy.needs_pool:
         everything = AllBut(pool.size, np.sort(pool.held_out))
-        bad |= shards.read(ReadOrder(POOL, "train", everything, strategy.needs_pool), progress).bad
+        bad |= shards.read(ReadOrder(POOL, "train", everything, strategy.needs_pool, lasting=True), progress).bad
     if strategy.needs:
         order = ReadOrder(UNLABELLED, "train", candidates, strategy.needs, Sampling(strategy.passes, seed))
         bad |= shards.read(order, progress).bad
