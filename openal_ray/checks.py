@@ -8,12 +8,14 @@ from openal_ray import start_set
 from openal_ray.config import Config
 from openal_ray.data.dataset import Dataset
 from openal_ray.errors import ConfigError
+from openal_ray.hyperparameters import check_reuse
 from openal_ray.models import backbones, clip, signals
 from openal_ray.models.learners import Classifier
 from openal_ray.models.monte_carlo import Sampling
 from openal_ray.strategies import catalogue
 from openal_ray.strategies.strategy import Strategy
 from openal_ray.training.loop import check_plan
+from openal_ray.tuning.space import check_space
 
 log = logging.getLogger(__name__)
 
@@ -26,11 +28,11 @@ def check(config: Config, dataset: Dataset, begun: bool = False) -> Strategy | N
     """
     backbones.check_name(config.model.name)
     check_plan(config.train, dataset.train.shape)
-    if (config.train.weights == "best" or config.train.patience) and not (
-        config.data.validation or len(dataset.validation)
-    ):
-        key = "train.weights=best" if config.train.weights == "best" else "train.patience"
-        raise ConfigError(f"{key} needs a validation split: set data.validation, for example to 0.1")
+    _check_validation(config, dataset)
+    if config.tune and config.tune.reuse_from:
+        check_reuse(config)
+    elif config.tune:
+        check_space(config, dataset.train.shape)
     if config.strategy is None:
         return None
     strategy = catalogue.build(config.strategy.name, config.strategy.parameters)
@@ -49,6 +51,19 @@ def check(config: Config, dataset: Dataset, begun: bool = False) -> Strategy | N
             "choose stratified or random, or a strategy that needs none, such as random"
         )
     return strategy
+
+
+def _check_validation(config: Config, dataset: Dataset) -> None:
+    """Raises ConfigError for a key that needs a validation split where there is none."""
+    if config.data.validation or len(dataset.validation):
+        return
+    wanting = {
+        f"train.weights={config.train.weights}": config.train.weights != "last",
+        "train.patience": config.train.patience,
+        "tune": config.tune and not config.tune.reuse_from,
+    }
+    for key in (key for key, wants in wanting.items() if wants):
+        raise ConfigError(f"{key} needs a validation split: set data.validation, for example to 0.1")
 
 
 def _check_network(config: Config, dataset: Dataset, strategy: Strategy) -> None:

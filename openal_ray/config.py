@@ -179,7 +179,9 @@ class Train(Section):
     augment: tuple[Transform, ...] = Field((), description="torchvision.transforms.v2 by name")
     accumulate: int = Field(1, ge=1, description="batches whose gradients are added up for one step")
     precision: Precision = "float32"
-    weights: Literal["last", "best"] = Field("last", description="of the last epoch, or the best on validation")
+    weights: Literal["last", "best", "best_accuracy"] = Field(
+        "last", description="of the last epoch, or of that with the best loss or accuracy on validation"
+    )
     patience: int | None = Field(None, ge=1, description="stop after so many epochs without a better validation loss")
     continue_: bool = Field(False, alias="continue", description="start from the last round's weights, not afresh")
     workers: int = Field(1, ge=1, description="data-parallel training processes")
@@ -190,6 +192,35 @@ class Train(Section):
         1, gt=0, description="also its threads, on which the last bits of the weights depend"
     )
     gpus_per_worker: float = Field(0, ge=0)
+
+
+class Tune(Section):
+    """The search for values of `train` on each round's labelled images; trials are compared on the validation split."""
+
+    preset: Literal["torchal"] | None = Field(None, description="torchal: its 50 random trials, anew in every round")
+    trials: int = Field(12, ge=1, description="trainings of a search, each with other values; the best is the round's")
+    at_once: int = Field(
+        4, ge=1, description="trials proposed together, and trained at once where there is room; tpe learns in between"
+    )
+    sampler: Literal["tpe", "random"] = Field("tpe", description="Optuna's, seeded by the run's seed and the round")
+    objective: Literal["accuracy", "loss"] = Field("accuracy", description="on validation, of the weights that stay")
+    warm_start: bool = Field(True, description="a search begins with the values chosen last")
+    growth: float = Field(
+        1.0, ge=1, description="search again once there are so many times the labels of the last search; 1: every round"
+    )
+    space: dict[str, Any] = Field(
+        {},
+        description="train.KEY: {loguniform, uniform or int: [low, high]} or {choice: [...]}; TorchAL's if not given",
+    )
+    reuse_from: LocalPath | None = Field(
+        None, description="a finished run whose choices are taken round by round instead of searching"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, values: Any) -> Any:
+        torchal = {"trials": 50, "at_once": 10, "sampler": "random", "warm_start": False}
+        return torchal | values if isinstance(values, dict) and values.get("preset") == "torchal" else values
 
 
 class Views(Section):
@@ -299,6 +330,7 @@ class Config(Section):
     model: Model = Model()
     budget: Budget = Budget()
     train: Train = Train()
+    tune: Tune | None = Field(None, description="not given: every round trains as `train` says")
     pretrain: Pretrain = Pretrain()
     read: Read = Read()
     clip: Clip = Clip()

@@ -4,14 +4,14 @@ Nothing is trained or recorded. Every image asked is assumed to be answered, and
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from openal_ray import price, seeds, start_set
 from openal_ray.checks import check
-from openal_ray.config import Config, Train
+from openal_ray.config import Config, Train, Tune
 from openal_ray.data.dataset import Dataset
 from openal_ray.data.images import in_memory
 from openal_ray.models import signals
@@ -23,6 +23,7 @@ from openal_ray.selection.halves import BLOCK
 from openal_ray.strategies import strategy as strategies
 from openal_ray.strategies.strategy import Helpers, Strategy
 from openal_ray.training.job import Job
+from openal_ray.tuning.space import dearest, due, space_of
 
 GIB = 2**30
 
@@ -90,6 +91,9 @@ def _rounds(config: Config, dataset: Dataset, strategy: Strategy | None, network
     held: dict[str, str] = {}  # digests of the helpers that the shards hold
     reads: list[Read] = []
     number, queried, gathered = 0, 0, 0
+    tune = None if config.tune and config.tune.reuse_from else config.tune
+    plan = dearest(config.train, space_of(config)) if tune else config.train
+    searched: int | None = None  # labels of the last search for hyper-parameters
     evaluate = Read(len(dataset.test), 1, networks.row(("probs",)), len(dataset.test), "evaluate")
     while True:
         following = _following(config, strategy, pool)
@@ -98,7 +102,9 @@ def _rounds(config: Config, dataset: Dataset, strategy: Strategy | None, network
         fresh = {name: helper for name, helper in helpers.items() if held.get(name) != helper.digest}
         held |= {name: helper.digest for name, helper in fresh.items()}
         held_out = len(pool.held_out)
-        trainings = [_training(signals.CLASSIFIER, len(pool.labelled), held_out, config.train, networks)]
+        trainings = [_training(signals.CLASSIFIER, len(pool.labelled), held_out, plan, networks)]
+        if tune and due(len(pool.labelled), searched, tune.growth):
+            trainings, searched = [_search(trainings[0], config, tune)], len(pool.labelled)
         for name, job in fresh.items():
             if isinstance(job, Job):
                 trainings.append(_training(name, len(job.indices), len(job.validation[0]), job.plan, networks))
@@ -155,6 +161,12 @@ def _training(name: str, images: int, validation: int, plan: Train, networks: Ne
         images, plan.epochs, plan.batch_size, plan.steps_per_epoch, plan.accumulate, validation,
         networks.weight(name), name,
     )  # fmt: skip
+
+
+def _search(classifier: Training, config: Config, tune: Tune) -> Training:
+    """The search that trains a classifier so many times."""
+    here = "local" in (config.cluster.use, config.train.mode)  # one after the other
+    return replace(classifier, trials=tune.trials, at_once=1 if here else min(tune.at_once, tune.trials))
 
 
 def _query(

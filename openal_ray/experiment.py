@@ -16,9 +16,10 @@ import numpy as np
 
 from openal_ray import metrics, open_set_metrics, seeds, start_set
 from openal_ray.checks import check
-from openal_ray.config import Config
+from openal_ray.config import Config, Train
 from openal_ray.data.dataset import Dataset
 from openal_ray.errors import ConfigError, DataError, UserError
+from openal_ray.hyperparameters import Hyperparameters
 from openal_ray.listener import Listener, Silent
 from openal_ray.models.learners import Classifier, Learner
 from openal_ray.networks import Networks
@@ -48,6 +49,7 @@ class Experiment:
         folder.record.begin(dataset.name, len(dataset.train), dataset.classes, self._draw_validation, dataset.outside)
         self.pool = self._replayed()
         self.networks = Networks(workers, folder, dataset.train.shape, self.listener)
+        self.hyperparameters = Hyperparameters(config, workers, folder, self.listener)
         self._seconds: dict[str, float] = {}
 
     @property
@@ -138,7 +140,8 @@ class Experiment:
         round = self.state.round
         begin = time.perf_counter()
         helpers = self._helpers(round)
-        history = self.networks.train(round, self._job(round), helpers)
+        ready = self.hyperparameters.choose(round, lambda plan: self._job(round, plan))
+        history = self.networks.train(round, self._job(round), helpers, ready)
         self._hold_networks(round)
         trained = time.perf_counter()
         measured = self._evaluate(round)
@@ -148,7 +151,8 @@ class Experiment:
             "evaluate_seconds": time.perf_counter() - trained,
         }  # fmt: skip
         row = {
-            "round": round, "labelled": len(self.pool.labelled), **measured.scalars(), **self._open_set_row(round),
+            "round": round, "labelled": len(self.pool.labelled), **measured.scalars(),
+            **self.hyperparameters.row(round, history), **self._open_set_row(round),
             **{name: _milliseconds(value) for name, value in seconds.items()},
         }  # fmt: skip
         self.folder.record.append(
@@ -160,6 +164,7 @@ class Experiment:
                 "epochs": [asdict(epoch) for epoch in history],
             }
         )
+        self.folder.drop_trials()
         if self.config.checkpoints == "last":
             self.networks.drop_before(round, helpers)
         self.folder.write_tables(self.dataset.classes)
@@ -220,13 +225,17 @@ class Experiment:
     def _left_to_buy(self) -> int:
         return max(0, min(self.config.budget.n_end - self.state.bought, self.pool.unlabelled.count))
 
-    def _job(self, round: int) -> Job:
-        """Round `round`'s training, complete: the same on every machine, before and after a crash."""
+    def _job(self, round: int, plan: Train | None = None) -> Job:
+        """Round `round`'s training, complete: the same on every machine, before and after a crash.
+
+        plan  another one than the round's own, for a trial
+        """
         config, data = self.config, self.dataset
+        plan = plan or self.hyperparameters.plan(round)
         start = self.networks.classifier_of(round - 1) if config.train.continue_ and round > 0 else None
         return Job(
-            name=f"round {round}", learner=self._learner(), indices=self.pool.labelled, targets=self.pool.classes,
-            plan=config.train, mean=data.mean, std=data.std,
+            name=f"round {round}", learner=self._learner(plan), indices=self.pool.labelled, targets=self.pool.classes,
+            plan=plan, mean=data.mean, std=data.std,
             init_seed=seeds.derive(config.seed, 0, "weights"), order_seed=seeds.derive(config.seed, round, "order"),
             validation=self._validation(), start=start,
         )  # fmt: skip
@@ -238,8 +247,8 @@ class Experiment:
         config, data = self.config, self.dataset
         helpers = self.strategy.prepare(
             Round(
-                round, self.pool, len(data.classes), self._classifier(), config.train, data.mean, data.std, config.seed,
-                self._validation(), data.classes, config.clip,
+                round, self.pool, len(data.classes), self._classifier(config.train), config.train, data.mean, data.std,
+                config.seed, self._validation(), data.classes, config.clip,
             )
         )  # fmt: skip
         return helpers
@@ -249,18 +258,18 @@ class Experiment:
         indices = np.setdiff1d(self.state.validation, self.state.skipped)
         return indices, self.dataset.labels[indices]
 
-    def _learner(self) -> Learner:
-        classifier = self._classifier()
+    def _learner(self, plan: Train) -> Learner:
+        classifier = self._classifier(plan)
         return self.strategy.classifier(classifier) if self.strategy else classifier
 
-    def _classifier(self) -> Classifier:
-        model, train, n_classes = self.config.model, self.config.train, len(self.dataset.classes)
+    def _classifier(self, plan: Train) -> Classifier:
+        model, n_classes = self.config.model, len(self.dataset.classes)
         weights: tuple[float, ...] = ()
-        if train.class_weights == "balanced" and len(self.pool.classes):
+        if plan.class_weights == "balanced" and len(self.pool.classes):
             sizes = np.bincount(self.pool.classes, minlength=n_classes)
             weights = tuple(np.where(sizes, len(self.pool.classes) / (n_classes * np.maximum(sizes, 1)), 1.0).tolist())
         return Classifier(
-            n_classes, model.name, model.pretrained, model.checkpoint, model.params, train.label_smoothing, weights
+            n_classes, model.name, model.pretrained, model.checkpoint, model.params, plan.label_smoothing, weights
         )
 
     def _evaluate(self, round: int) -> metrics.Metrics:
@@ -278,7 +287,7 @@ class Experiment:
 
     def _hold_networks(self, round: int) -> None:
         """Has the shards hold round `round`'s networks."""
-        self.networks.hold(round, self._learner(), lambda: self._job(round), self._helpers(round))
+        self.networks.hold(round, self._learner(self.config.train), lambda: self._job(round), self._helpers(round))
 
     def _draw_validation(self) -> np.ndarray:
         """The validation split: what the data set marks, or a share drawn once from the labelled train images."""

@@ -29,14 +29,18 @@ class Networks:
         self._held = Held(workers.shards)
         self._classifier: tuple[int, Weights] | None = None
 
-    def train(self, round: int, job: Job, helpers: Helpers) -> tuple[Epoch, ...]:
-        """Trains the classifier, and the helpers that the folder has not; returns the classifier's epochs."""
+    def train(self, round: int, job: Job, helpers: Helpers, ready: Trained | None = None) -> tuple[Epoch, ...]:
+        """Trains the classifier, and the helpers that the folder has not; returns the classifier's epochs.
+
+        ready  what `job` comes to, if a search has trained it already
+        """
         missing = {
             name: helper
             for name, helper in helpers.items()
             if isinstance(helper, Job) and self._folder.load_helper(key_of(name, helper)) is None
         }
-        trained = self._fit(round, {CLASSIFIER: job, **missing})
+        jobs = missing if ready else {CLASSIFIER: job, **missing}
+        trained = (self._fit(round, jobs) if jobs else {}) | ({CLASSIFIER: ready} if ready else {})
         for name, helper in missing.items():
             self._folder.save_helper(key_of(name, helper), trained[name].weights)
         self._folder.save_weights(round, trained[CLASSIFIER].weights)

@@ -16,6 +16,8 @@ class Training:
     """One training of one network on `images` labels, with the keys of train.…
 
     network      its name; "" is the classifier
+    trials       trainings of this kind, in a search for hyper-parameters
+    at_once      how many of them at the same time
     weights      bytes of its weights
     validation   images of the validation split, which every epoch looks at
     """
@@ -28,21 +30,27 @@ class Training:
     validation: int = 0
     weights: int = 0
     network: str = ""
+    trials: int = 1
+    at_once: int = 1
 
     @property
     def steps(self) -> int:
         """Steps of the optimiser; without a label there is nothing to train."""
-        return self.epochs * ceil(self._batches / self.accumulate) if self.images else 0
+        return self._epochs * ceil(self._batches / self.accumulate) if self.images else 0
 
     @property
     def seen(self) -> int:
         """Images that go forward and backward: so many passes over the labels, or parts of one."""
-        return round(self.epochs * self._batches * self.images / self._a_pass) if self.images else 0
+        return round(self._epochs * self._batches * self.images / self._a_pass) if self.images else 0
 
     @property
     def checked(self) -> int:
         """Validation images that go forward."""
-        return self.epochs * self.validation if self.images else 0
+        return self._epochs * self.validation if self.images else 0
+
+    @property
+    def _epochs(self) -> int:
+        return self.trials * self.epochs
 
     @property
     def _a_pass(self) -> int:
@@ -180,16 +188,22 @@ def largest_part(images: int, shards: int, block: int) -> int:
 
 def _row(shape: Shape, round: Round, rates: Rates) -> Row:
     read = _sum(_minutes(each.images, getattr(rates, each.kind)) for each in round.reads)
-    trained = _sum(_minutes(each.seen, rates.of_training(each.network)) for each in round.trainings)
-    checked = _sum(_minutes(each.checked, rates.evaluate) for each in round.trainings)
-    train = _sum([trained, checked])
-    wall = None if read is None or train is None else read / shape.shards + train / shape.trainers
+    trained = [_train_minutes(each, rates) for each in round.trainings]
+    train = _sum(trained)
+    at_once = _sum(None if took is None else took / each.at_once
+                   for took, each in zip(trained, round.trainings, strict=True))  # fmt: skip
+    wall = None if read is None or at_once is None else read / shape.shards + at_once / shape.trainers
     return Row(
         round.number, round.labelled, round.queried,
         sum(each.images for each in round.reads), sum(each.images * each.passes for each in round.reads),
         sum(each.steps for each in round.trainings), sum(each.seen for each in round.trainings),
         read, train, wall, _moved(shape, round), _held(shape, round),
     )  # fmt: skip
+
+
+def _train_minutes(training: Training, rates: Rates) -> float | None:
+    seen = _minutes(training.seen, rates.of_training(training.network))
+    return _sum([seen, _minutes(training.checked, rates.evaluate)])
 
 
 def _minutes(images: int, rate: float) -> float | None:
@@ -209,7 +223,7 @@ def _sum(minutes: Iterable[float | None]) -> float | None:
 
 
 def _moved(shape: Shape, round: Round) -> int:
-    trained = sum(each.weights for each in round.trainings)  # from the trainers to the driver
+    trained = sum(each.trials * each.weights for each in round.trainings)  # from the trainers to the driver
     picks = 2 * shape.shards * round.queried * round.pick_row  # each shard proposes, and hears what was picked
     return trained + shape.shards * round.loaded + round.gathered + picks
 

@@ -19,7 +19,12 @@ from openal_ray.config import Config
 from openal_ray.training.job import Epoch
 
 TOLD_EPOCHS = 10  # of a pre-training, where nobody watches
-VERBS = {"query": "reading the pool", "train": "training", "evaluate": "evaluating"}
+VERBS = {
+    "query": "reading the pool",
+    "train": "training",
+    "evaluate": "evaluating",
+    "tune": "searching hyper-parameters",
+}
 
 
 class _Line:

@@ -8,6 +8,8 @@ then, in this order for each round,
              `guarantee`: exact, or what kind of approximation; `skipped`, the images that were found to be undecodable
              on the way and left the experiment: index to reason; `notes`, what the strategy wants to remember of each
   answered   the oracle's answers to it, -1 for out-of-distribution (in one write with `asked` if they are at hand)
+  tried      if hyper-parameters are searched: a trial, its values, and what they came to on validation; in any order
+  tuned      likewise, if a search ended or values were taken from another run: what rounds train with from here on
   evaluated  metrics on the test images and seconds, per-class table, training epochs
   finished   the last line of a run whose budget is spent
 """
@@ -52,6 +54,8 @@ class State:
 
     begin                       the first line; empty before it
     asked, answered, evaluated  the lines of each kind, by round
+    tried                       those of trials, by round and trial
+    tuned                       those of chosen hyper-parameters, by round
     ending                      the line `finished`; empty before it
     """
 
@@ -59,6 +63,8 @@ class State:
     asked: dict[int, Line] = field(default_factory=dict)
     answered: dict[int, Line] = field(default_factory=dict)
     evaluated: dict[int, Line] = field(default_factory=dict)
+    tried: dict[int, dict[int, Line]] = field(default_factory=dict)
+    tuned: dict[int, Line] = field(default_factory=dict)
     ending: Line = field(default_factory=dict)
 
     @property
@@ -97,6 +103,11 @@ class State:
             for number, asked in sorted(self.asked.items())
             if number in self.answered
         )  # fmt: skip
+
+    def tuned_by(self, round: int) -> Line | None:
+        """The line of the hyper-parameters that round `round` trains with; None: those of the configuration."""
+        found = [number for number in self.tuned if number <= round]
+        return self.tuned[max(found)] if found else None
 
     @property
     def outside(self) -> np.ndarray:
@@ -198,7 +209,10 @@ def _after(state: State, line: Line) -> State:
         return replace(state, begin=line)
     if kind == "finished":
         return replace(state, ending=line)
-    if kind not in ("asked", "answered", "evaluated"):
+    if kind == "tried":
+        trials = {**state.tried.get(line["round"], {}), line["trial"]: line}
+        return replace(state, tried={**state.tried, line["round"]: trials})
+    if kind not in ("asked", "answered", "tuned", "evaluated"):
         raise ValueError(f"unknown kind {kind!r}")
     if kind == "answered":
         asked, answered = len(state.asked[line["round"]]["indices"]), len(line["answers"])
@@ -220,6 +234,33 @@ def labels(state: State) -> Iterable[tuple[int, int, str, int]]:
         asked = state.asked[number]
         for index, name, label in zip(asked["indices"], asked["ids"], answer["answers"], strict=True):
             yield number, index, name, label
+
+
+def trials(state: State) -> Iterable[Line]:
+    """The rows of trials.csv: round, trial, whether its round trains with it, what it came to, its values by key."""
+    for number, tried in sorted(state.tried.items()):
+        for trial, line in sorted(tried.items()):
+            chosen = int(state.tuned.get(number, {}).get("trial") == trial)
+            told = {name: line[name] for name in ("validation_accuracy", "validation_loss", "epochs", "seconds")}
+            yield {"round": number, "trial": trial, "chosen": chosen, **told, **_spelt(line["values"])}
+
+
+def choices(state: State) -> Iterable[Line]:
+    """The rows of choices.csv: each finished round's labels, where its hyper-parameters are from, and their values."""
+    for number, line in sorted(state.evaluated.items()):
+        tuned = state.tuned_by(number) or {"values": {}}
+        searched = len(state.tried.get(number, {}))
+        origin = "configuration" if "round" not in tuned else tuned.get("from") or f"search of round {tuned['round']}"
+        yield {
+            "round": number, "labelled": line["row"]["labelled"], "trials": searched, "from": origin,
+            "trial": tuned.get("trial"), "validation_accuracy": line["row"].get("validation_accuracy"),
+            **_spelt(tuned["values"]),
+        }  # fmt: skip
+
+
+def _spelt(values: Mapping[str, Any]) -> Line:
+    """Values fit for the fields of a table: what has parts is written as JSON."""
+    return {key: json.dumps(value) if isinstance(value, Mapping | list) else value for key, value in values.items()}
 
 
 def _plain(value: Any) -> Any:

@@ -5,6 +5,7 @@ environment.json   versions, machine, command          metrics.csv       one lin
 selections.csv     every image asked, in order         per_class.csv     one line a round and class
 labels.csv         every answer, by class name         report.html       figures and tables
 checkpoints/       weights by round, and those of helpers
+trials.csv         every trial of a search for hyper-parameters, if there is one; choices.csv: what each round had
 """
 
 import csv
@@ -14,6 +15,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -25,12 +27,14 @@ from filelock import FileLock, Timeout
 from openal_ray import config, config_file
 from openal_ray.errors import ConfigError, RunError
 from openal_ray.pool import OUT_OF_DISTRIBUTION
-from openal_ray.record import Record, State, labels, selections
+from openal_ray.record import Record, State, choices, labels, selections, trials
+from openal_ray.training.job import Epoch, Trained
 
 HELPER = "helper-"  # how the checkpoints of helpers begin
+TRIAL = "trial-"  # likewise, of the best trial of a search
 UNBEGUN = (".lock", ".config.yaml.tmp")  # all that a driver leaves that is killed before its run begins
 LOCK_SECONDS = 1  # `status` looks at the lock for a moment
-PACKAGES = ("openal-ray", "ray", "torch", "torchvision", "timm", "numpy", "scikit-learn")
+PACKAGES = ("openal-ray", "ray", "torch", "torchvision", "timm", "numpy", "scikit-learn", "optuna")
 Weights = dict[str, torch.Tensor]
 
 
@@ -113,6 +117,9 @@ class RunFolder:
         self.write("selections.csv", _csv(["round", "rank", "index", "id", "score"], selections(state)))
         named = ((*row, classes[label] if label >= 0 else "") for *row, label in labels(state))
         self.write("labels.csv", _csv(["round", "index", "id", "class"], named))
+        if state.tuned or state.tried:
+            self.write("trials.csv", _table(["round", "trial"], list(trials(state))))
+            self.write("choices.csv", _table(["round", "labelled"], list(choices(state))))
 
     def save_weights(self, round: int, weights: Weights) -> None:
         """Stores a round's classifier."""
@@ -132,11 +139,28 @@ class RunFolder:
             if file.stem.removeprefix(HELPER) not in keys:
                 file.unlink()
 
-    def _save(self, name: str, weights: Weights) -> None:
+    def save_trial(self, round: int, number: int, trained: Trained) -> None:
+        """Stores what the best trial of a round's search came to, in place of the one before."""
+        name = f"{TRIAL}{round:03d}-{number}"
+        self._save(name, {"weights": trained.weights, "history": [asdict(epoch) for epoch in trained.history]})
+        self.drop_trials(all_but=name)
+
+    def load_trial(self, round: int, number: int) -> Trained | None:
+        """What that trial came to, or None if it is not there."""
+        found = self._load(f"{TRIAL}{round:03d}-{number}")
+        return Trained(found["weights"], tuple(Epoch(**epoch) for epoch in found["history"])) if found else None
+
+    def drop_trials(self, all_but: str = "") -> None:
+        """Removes stored trials, whose weights are no longer needed or are the round's by now."""
+        for file in (self.path / "checkpoints").glob(f"{TRIAL}*.pt"):
+            if file.stem != all_but:
+                file.unlink()
+
+    def _save(self, name: str, content: dict[str, Any]) -> None:
         folder = self.path / "checkpoints"
         try:
             folder.mkdir(exist_ok=True)
-            torch.save(weights, folder / "incomplete.pt")
+            torch.save(content, folder / "incomplete.pt")
             (folder / "incomplete.pt").replace(folder / f"{name}.pt")
         except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
             (folder / "incomplete.pt").unlink(missing_ok=True)
@@ -152,16 +176,16 @@ class RunFolder:
         """A round's weights, or None if they are not there (they can be trained again); RunError for a damaged file."""
         return self._load(f"round-{round:03d}")
 
-    def _load(self, name: str) -> Weights | None:
+    def _load(self, name: str) -> dict[str, Any] | None:
         path = self.path / "checkpoints" / f"{name}.pt"
         if not path.exists():
             return None
         try:
-            weights: Weights = torch.load(path, map_location="cpu", weights_only=True)
+            content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch has no one type for a file that was cut off
             problem = str(error).partition("\n")[0]
             raise RunError(f"{path}: damaged weights ({problem}); delete the file and `openal-ray resume`") from None
-        return weights
+        return content
 
 
 def runs_in(path: Path) -> list[Path]:

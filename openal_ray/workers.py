@@ -11,6 +11,7 @@ import torch
 
 from openal_ray.data.cached import remember
 from openal_ray.data.images import Images
+from openal_ray.errors import TrainingError
 from openal_ray.models.learners import Learner
 from openal_ray.models.signals import CLASSIFIER
 from openal_ray.pool import Members
@@ -96,6 +97,21 @@ class Shards(Protocol):
         ...
 
 
+class Trials(Protocol):
+    """A search for hyper-parameters, as whoever trains its trials sees it."""
+
+    def propose(self) -> dict[int, Job]:
+        """Trials to train now, by number, in any order; none: the search is over.
+
+        As long as one of them is not told, it is among those proposed, and no later one is.
+        """
+        ...
+
+    def tell(self, number: int, outcome: Trained | TrainingError) -> None:
+        """What came of a trial; a training that diverged is one that failed, and no reason to end the search."""
+        ...
+
+
 class Workers(Protocol):
     """What an experiment runs on."""
 
@@ -106,6 +122,10 @@ class Workers(Protocol):
 
     def fit(self, jobs: Mapping[str, Job], listener: Listener) -> dict[str, Trained]:
         """Trains networks by name, several at the same time where there is room, telling of every epoch."""
+        ...
+
+    def search(self, trials: Trials) -> None:
+        """Trains trial after trial until there is none left, several at the same time where there is room."""
         ...
 
     def close(self) -> None:
@@ -177,6 +197,9 @@ class LocalWorkers:
             for name, job in jobs.items()
         }
 
+    def search(self, trials: Trials) -> None:
+        search_here(trials, self.images["train"], self.device, self.storage)
+
     def close(self) -> None:
         """Nothing is held."""
 
@@ -191,6 +214,21 @@ def train_here(
     trained = train(job, images, Team(device), keeper)
     keeper.forget()
     return trained
+
+
+def attempt(job: Job, images: Images, device: torch.device, storage: Path | None) -> Trained | TrainingError:
+    """A trial, trained in this process; one that diverged is returned as its error."""
+    try:
+        return train_here(job, images, device, lambda epoch: None, storage)
+    except TrainingError as error:
+        return error
+
+
+def search_here(trials: Trials, images: Images, device: torch.device, storage: Path | None) -> None:
+    """A whole search in this process, one trial after the other."""
+    while jobs := trials.propose():
+        for number, job in jobs.items():
+            trials.tell(number, attempt(job, images, device, storage))
 
 
 def join_readings(parts: Sequence[Reading | None]) -> Reading:

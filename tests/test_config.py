@@ -45,7 +45,7 @@ def test_a_configuration_cannot_be_changed() -> None:
     ("values", "message"),
     [
         ({"trian": {}}, "trian: unknown key 'trian'. Did you mean 'train'? Valid: budget, checkpoints, clip, cluster, "
-                        "data, model, open_set, out, pretrain, read, seed, shards, strategy, tracking, train."),
+                        "data, model, open_set, out, pretrain, read, seed, shards, strategy, tracking, train, tune."),
         ({"train": {"scheduler": {"name": "step", "nmae": 1}}},
          "train.scheduler.nmae: unknown key 'nmae'. Did you mean 'name'? Valid: name, params."),
         ({"tracking": {"wandbb": 1}},

@@ -16,6 +16,7 @@ from openal_ray.training import loop
 from tests.experiments import SMALL, experiment, small
 
 POOL, TESTS = 1397, 400  # images of digits
+TUNED = ("data.validation=0.1", "tune.trials=3", "tune.growth=1.5")  # searches with 20 and with 35 labels, not with 50
 
 
 @pytest.mark.parametrize(
@@ -23,6 +24,7 @@ POOL, TESTS = 1397, 400  # images of digits
     [
         ("margin", ()),
         ("margin", ("budget.n_subset=500",)),
+        ("margin", (*TUNED, "train.batch_size=8", "tune.space={train.epochs: {choice: [2]}}")),
         ("k_center", ("train.batch_size=8", "train.accumulate=2", "budget.n_end=43")),
         ("qbc", ("strategy.members=3", "train.steps_per_epoch=null", "train.epochs=2")),
     ],

@@ -247,7 +247,7 @@ def test_continuing_starts_from_the_last_round(tmp_path: Path) -> None:
 def test_balanced_class_weights_are_inverse_frequencies(tmp_path: Path) -> None:
     running = experiment(small(tmp_path / "run", "train.class_weights=balanced"))
     running.pool = running.pool.annotate([0, 1, 2, 3], [4, 4, 4, 7])
-    weights = running._learner().class_weights
+    weights = running._learner(running.config.train).class_weights
     assert weights[4] == pytest.approx(4 / (10 * 3)) and weights[7] == pytest.approx(4 / 10) and weights[0] == 1
     running.folder.close()
 

@@ -17,6 +17,16 @@ def test_steps_and_images_of_a_training_with_steps_per_epoch() -> None:
     assert (training.steps, training.seen) == (100, 2000)
 
 
+def test_a_search_is_so_many_trainings_of_which_some_run_side_by_side() -> None:
+    # 5 trials of 3 epochs of 2 batches of 10 images in all; 7 validation images each epoch.
+    search = Training(images=10, epochs=3, batch_size=5, validation=7, weights=1000, trials=5, at_once=2)
+    assert (search.steps, search.seen, search.checked) == (5 * 3 * 2, 5 * 30, 5 * 3 * 7)
+    rows, _ = price(SHAPE, [Round(0, 10, 0, (), (search,))], Rates(query=1, evaluate=2, train={"": 3}))
+    assert rows[0].train_minutes == pytest.approx((150 / 3 + 105 / 2) / 60)
+    assert rows[0].wall_minutes == pytest.approx((150 / 3 + 105 / 2) / 60 / 2)
+    assert rows[0].moved_bytes == 5 * 1000
+
+
 def test_nothing_labelled_is_nothing_trained() -> None:
     training = Training(images=0, epochs=10, batch_size=64, steps_per_epoch=10, validation=5)
     assert (training.steps, training.seen, training.checked) == (0, 0, 0)

@@ -4,6 +4,9 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
 from openal_ray.training.job import Epoch
 
 
@@ -89,3 +92,9 @@ class Mailbox:
                 await asyncio.wait_for(self.changed.wait_for(condition), seconds)
             except TimeoutError:
                 return
+
+
+def open_mailbox() -> Any:
+    """A mailbox as an actor on the driver's node: a spot node that is reclaimed must not take it along."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(Mailbox).options(num_cpus=0, max_concurrency=1000, scheduling_strategy=here).remote()

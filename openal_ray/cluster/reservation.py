@@ -18,11 +18,12 @@ DRIVER_CPUS = 0.01  # Ray refuses a group whose first bundle is empty
 def adapted(configuration: Config) -> Config:
     """The configuration as a trial works it off: where its training runs and what its shards reserve, if left open.
 
-    train.mode=auto  becomes local, in the trial's own process, or session where train.workers is above 1
+    train.mode=auto  becomes local, in the trial's own process, or session where train.workers is above 1;
+                     any other mode too where hyper-parameters are searched, since a trial of Tune starts no Tune
     cpus_per_shard   an equal part of train.cpus_per_worker: a trial's shards and its trainer take turns
     """
     train, cluster = configuration.train, configuration.cluster
-    if train.mode == "auto":
+    if train.mode == "auto" or configuration.tune:
         train = train.model_copy(update={"mode": "local" if train.workers == 1 else "session"})
     if cluster.cpus_per_shard is None:
         part = floor((train.cpus_per_worker - DRIVER_CPUS) / configuration.shards * 100 + 1e-6) / 100

@@ -4,25 +4,17 @@ Tune starts trials where there is room, tries a failed one again, and may stop o
 matters: a trial finds all that it has done in its own run folder, so nothing needs to be restored from Tune.
 """
 
-import contextlib
-import io
-import logging
 import os
-import shutil
-import signal
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import ray
 import torch
 from ray import tune
-from ray.exceptions import RayTaskError
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
-from openal_ray.cluster.connect import signals_kept
+from openal_ray.cluster.quiet_tune import cause, emptied, quiet
 from openal_ray.cluster.reservation import bundles
 from openal_ray.config import Config
 from openal_ray.data.dataset import Dataset
@@ -32,12 +24,6 @@ from openal_ray.sweep_file import Asha
 Work = Callable[[Config, Dataset, Callable[[dict[str, Any]], None]], None]
 """One run from wherever it stands to its end; it tells of each round by a row with `round` and `accuracy`."""
 
-_TUNE = {
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the sweep as it ends a run
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_MAX_PENDING_TRIALS_PG": "1",  # a second group that waits would only crowd the autoscaler
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # paths in a user's own code mean what they mean in a run
-}
 MOST_ROUNDS = 1_000_000
 
 
@@ -55,7 +41,7 @@ def run_trials(
     trial = tune.with_parameters(_trial, trials=dict(trials), images=images, work=work)
     reserving = tune.with_resources(trial, lambda chosen: tune.PlacementGroupFactory(bundles(trials[chosen["run"]])))
     reductions = {"grace_period": asha.grace, "reduction_factor": asha.reduction} if asha else {}
-    with _quiet(), _scratch(scratch):
+    with quiet(), emptied(scratch):
         tune.Tuner(
             reserving,
             param_space={"run": tune.grid_search(list(trials))},
@@ -101,48 +87,10 @@ class _Teller(tune.Callback):
         self._listener.round_done(trial.config["run"], result)
 
     def on_trial_recover(self, trial: Any, **others: Any) -> None:
-        self._listener.failed(trial.config["run"], _cause(trial), again=True)
+        self._listener.failed(trial.config["run"], cause(trial), again=True)
 
     def on_trial_error(self, trial: Any, **others: Any) -> None:
-        self._listener.failed(trial.config["run"], _cause(trial), again=False)
+        self._listener.failed(trial.config["run"], cause(trial), again=False)
 
     def on_trial_complete(self, trial: Any, **others: Any) -> None:
         self._listener.ended(trial.config["run"])
-
-
-def _cause(trial: Any) -> BaseException:
-    """The trial's own error, with what Ray knows of it as its cause.
-
-    Tune has just pickled it in this process's session folder; its own getters look where it will be copied later.
-    """
-    file = trial.pickled_error_file
-    error = cloudpickle.loads(Path(file).read_bytes()) if file else RuntimeError("its process ended without a word")
-    if not isinstance(error, RayTaskError):
-        return error
-    own: BaseException = error.cause
-    own.__cause__ = error
-    return own
-
-
-@contextmanager
-def _scratch(folder: Path) -> Iterator[None]:
-    shutil.rmtree(folder, ignore_errors=True)  # of a driver that was killed
-    try:
-        yield
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Tune prints its settings and a summary whatever verbose says, and takes SIGINT and SIGUSR1 for itself."""
-    for name, value in _TUNE.items():
-        os.environ.setdefault(name, value)
-    kept = signal.getsignal(signal.SIGUSR1)
-    for name in ("ray.tune", "ray.air"):  # the listener is told of errors
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
-        with signals_kept(), contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        signal.signal(signal.SIGUSR1, kept)

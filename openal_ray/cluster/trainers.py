@@ -21,12 +21,11 @@ import torch
 from ray.exceptions import RayActorError
 from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import distributed
 
 from openal_ray import config
 from openal_ray.cluster.connect import free_resources
-from openal_ray.cluster.mailbox import Failed, Mailbox
+from openal_ray.cluster.mailbox import Failed, open_mailbox
 from openal_ray.errors import TrainingError, UserError
 from openal_ray.training.file_keeper import SAVE_SECONDS, STORED
 from openal_ray.training.job import Epoch, Job, Trained
@@ -55,9 +54,7 @@ class TrainSession:
     def __init__(
         self, images: Any, plan: config.Train, storage: Path, save_seconds: float = SAVE_SECONDS, number: int = 0
     ) -> None:
-        # On the driver's node: a spot node that is reclaimed must not take the mailbox along.
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self.mailbox = ray.remote(Mailbox).options(num_cpus=0, max_concurrency=1000, scheduling_strategy=here).remote()
+        self.mailbox = open_mailbox()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(
             target=self._run, args=(images, plan, storage, save_seconds, number), daemon=True
@@ -156,7 +153,7 @@ def _do(job: Job, images: Any, keeper: "_Keeper") -> None:
         if team.size > 1 and not isinstance(error, UserError):
             log.exception("rank %d of %s", team.rank, job.name)
             raise  # perhaps a lost neighbour: Ray Train restarts the group
-        keeper.finish(Failed(_told(error, job)))
+        keeper.finish(Failed(told(error, job)))
         if team.size > 1:
             raise  # the other ranks wait for this one
     else:
@@ -164,7 +161,7 @@ def _do(job: Job, images: Any, keeper: "_Keeper") -> None:
             keeper.finish(trained)
 
 
-def _told(error: Exception, job: Job) -> UserError:
+def told(error: Exception, job: Job) -> UserError:
     """The error as the driver shall raise it; a bug in a network comes with its traceback, which does not travel."""
     if isinstance(error, UserError):
         return error

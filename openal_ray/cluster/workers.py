@@ -17,13 +17,14 @@ from openal_ray import config
 from openal_ray.cluster.shards import RayShards
 from openal_ray.cluster.share import share, withdraw_requests
 from openal_ray.cluster.trainers import GroupLost, TrainSession
+from openal_ray.cluster.trials import run_search
 from openal_ray.data.cached import remember
 from openal_ray.data.images import Images
 from openal_ray.errors import ResourceError
 from openal_ray.shard import Settings
 from openal_ray.training.file_keeper import STORED
 from openal_ray.training.job import Epoch, Job, Trained
-from openal_ray.workers import Listener, train_here
+from openal_ray.workers import Listener, Trials, search_here, train_here
 
 log = logging.getLogger(__name__)
 
@@ -56,16 +57,20 @@ class RayWorkers:
         workers = "this process" if self.mode == "local" else f"{self.plan.workers} Ray Train worker(s)"
         return f"{self.mode}{chosen}, {workers}"
 
+    @property
+    def _device(self) -> torch.device:
+        """Where this process trains."""
+        return torch.device("cuda" if self.plan.gpus_per_worker and torch.cuda.is_available() else "cpu")
+
     def _mode(self) -> str:
         if self.plan.mode != "auto":
             return self.plan.mode
-        return "per_round" if self.share.take_turns else "session"
+        return "per_round" if self.share.take_turns or self._configuration.tune else "session"
 
     def fit(self, jobs: Mapping[str, Job], listener: Listener = lambda name, epoch: None) -> dict[str, Trained]:
         if self.mode == "local":
-            device = torch.device("cuda" if self.plan.gpus_per_worker and torch.cuda.is_available() else "cpu")
             return {
-                name: train_here(job, self.images, device, partial(listener, name), self.storage)
+                name: train_here(job, self.images, self._device, partial(listener, name), self.storage)
                 for name, job in jobs.items()
             }
         if self.share.take_turns:
@@ -75,6 +80,15 @@ class RayWorkers:
         finally:
             if self.mode == "per_round":
                 self._end_sessions(wait=sys.exc_info()[0] is None)
+
+    def search(self, trials: Trials) -> None:
+        if self.mode == "local":
+            search_here(trials, self.images, self._device, self.storage)
+            return
+        self._end_sessions(wait=True)  # trials need their hardware; one that is needed again starts again
+        if self.share.take_turns:
+            self.shards.release()
+        run_search(trials, self._train_images, self.plan, self.storage)
 
     def close(self) -> None:
         well = sys.exc_info()[0] is None

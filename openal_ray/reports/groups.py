@@ -13,6 +13,7 @@ _NO_EFFECT = (
     "seed", "out", "shards", "budget.n_end", "cluster", "tracking", "checkpoints", "read.batch_size",
     "read.compile", "data.root", "data.download", "data.cache_gb", "train.mode", "train.retries",
     "train.cpus_per_worker", "train.gpus_per_worker",
+    "tune.reuse_from",  # seeds that take another's choices are averaged with it: TorchAL's protocol
 )  # fmt: skip
 """Keys whose value does not change what is measured, so that runs may differ in them and still be averaged."""
 

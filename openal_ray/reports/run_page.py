@@ -14,9 +14,10 @@ from openal_ray.reports.wording import count, seconds
 
 _SHARES = (
     "accuracy", "f1", "recall", "precision", "balanced_accuracy", "auroc", "purity", "purity_total", "recall_id",
-    "wasted", "detector_auroc", "detector_aupr", "detector_aupr_ood", "detector_fpr95",
+    "wasted", "detector_auroc", "detector_aupr", "detector_aupr_ood", "detector_fpr95", "validation_accuracy",
 )  # fmt: skip
-_COUNTS = ("round", "labelled", "annotated", "in_distribution", "out_of_distribution")
+_COUNTS = ("round", "labelled", "annotated", "in_distribution", "out_of_distribution", "trials")
+_CHOSEN = "train."  # how the columns of chosen hyper-parameters begin
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class TextTable:
 class RunPage:
     """One run as text; `asked` counts the images of each round, round 0 being the start set.
 
+    choices           the hyper-parameters of each round; without rows where none were chosen
     labelled_classes  class to (images in the start set, images of the queries); None without a labels.csv
     """
 
@@ -39,6 +41,7 @@ class RunPage:
     config: str
     environment: list[tuple[str, str]]
     rounds: TextTable
+    choices: TextTable
     classes: TextTable
     asked: dict[int, int]
     labelled_classes: dict[str, tuple[int, int]] | None
@@ -50,8 +53,8 @@ def run_page(curve: Curve) -> RunPage:
         return _run_page(curve)
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(
-            f"{curve.folder}: selections.csv or per_class.csv is damaged ({error!r}); "
-            f"`openal-ray resume {curve.folder}` writes both anew"
+            f"{curve.folder}: selections.csv, per_class.csv or choices.csv is damaged ({error!r}); "
+            f"`openal-ray resume {curve.folder}` writes them anew"
         ) from None
 
 
@@ -65,6 +68,7 @@ def _run_page(curve: Curve) -> RunPage:
         config=yaml.safe_dump(curve.config, sort_keys=False, allow_unicode=True),
         environment=_environment(curve),
         rounds=_rounds(curve, asked),
+        choices=_choices(read_table(curve.folder / "choices.csv")),
         classes=_classes(classes),
         asked=dict(sorted(asked.items())),
         labelled_classes=_labelled_classes(read_table(curve.folder / "labels.csv"), [row["class"] for row in classes]),
@@ -92,11 +96,33 @@ def _spell(value: Any) -> str:
 
 def _rounds(curve: Curve, asked: Counter[int]) -> TextTable:
     rounds = [int(each) for each in curve.columns["round"]]
-    columns = [(name, [_field(name, value) for value in values]) for name, values in curve.columns.items()]
+    columns = [
+        (name, [_field(name, value) for value in values])
+        for name, values in curve.columns.items()
+        if not name.startswith(_CHOSEN)
+    ]
     if asked:
         columns.insert(2, ("asked", [count(asked[round]) for round in rounds]))
     fields = zip(*(column for _, column in columns), strict=True)
     return TextTable([_title(name) for name, _ in columns], [list(row) for row in fields])
+
+
+def _choices(rows: list[dict[str, str]]) -> TextTable:
+    """What each round trained with, and where that is from."""
+    names = [name for name in (rows[0] if rows else {}) if name != "validation_accuracy"]
+    return TextTable(
+        [name.removeprefix(_CHOSEN) for name in names], [[_value(row[name]) for name in names] for row in rows]
+    )
+
+
+def _value(text: str) -> str:
+    """A field of choices.csv for people: real numbers in four digits, all else as it stands."""
+    if not text:
+        return "–"
+    try:
+        return text if text.lstrip("-").isdigit() else f"{float(text):.4g}"
+    except ValueError:
+        return text
 
 
 def _classes(classes: list[dict[str, str]]) -> TextTable:

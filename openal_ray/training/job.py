@@ -1,7 +1,8 @@
 """What a training is asked for, as plain data, and what comes of it; the loop is in loop.py."""
 
 import hashlib
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -64,3 +65,16 @@ class Trained:
 
     weights: dict[str, torch.Tensor]
     history: tuple[Epoch, ...]
+
+
+def kept_epoch(plan: config.Train, history: Sequence[Epoch]) -> int:
+    """Position in `history` of the epoch whose weights a training keeps; the earlier of two that are as good.
+
+    Without a validation split it is the last.
+    """
+    if plan.weights == "last" or all(math.isnan(epoch.validation_loss) for epoch in history):
+        return len(history) - 1
+    if plan.weights == "best_accuracy":
+        return max(range(len(history)), key=lambda number: history[number].validation_accuracy)
+    losses = [math.inf if math.isnan(epoch.validation_loss) else epoch.validation_loss for epoch in history]
+    return losses.index(min(losses))

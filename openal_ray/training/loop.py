@@ -19,7 +19,7 @@ from openal_ray.models.learners import EpochLearner
 from openal_ray.models.pixels import Augmentation, Normalise, augmentation, check_augmentation
 from openal_ray.training import batches, optimisation
 from openal_ray.training.batches import Part
-from openal_ray.training.job import Epoch, Job, Trained
+from openal_ray.training.job import Epoch, Job, Trained, kept_epoch
 
 State = dict[str, Any]
 AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -113,7 +113,7 @@ class _Training:
             if self.plan.patience and self._epochs_since_best() >= self.plan.patience:
                 break
             self.history.append(self._epoch(number))
-            if self.plan.weights == "best" and self._epochs_since_best() == 0:
+            if self.plan.weights != "last" and kept_epoch(self.plan, self.history) == number:
                 self.best = _on_cpu(self.network.state_dict())
             keeper.epoch_done(self.history[-1], self._state)
         weights = self.best or _on_cpu(self.network.state_dict())

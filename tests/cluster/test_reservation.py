@@ -35,6 +35,10 @@ def test_a_trial_in_one_process_reserves_its_trainer() -> None:
     assert most_at_once([found], {"CPU": 5, "GPU": 8}) == 2
 
 
+def test_a_trial_that_searches_hyper_parameters_does_so_in_its_own_process() -> None:
+    assert trial("train.mode=session", "tune.trials=3").train.mode == "local"
+
+
 def test_ray_train_is_counted_though_it_lies_outside_the_group() -> None:
     found = trial("train.workers=2", "train.at_once=2", "cluster.cpus_per_shard=0.5")
     assert found.train.mode == "session"

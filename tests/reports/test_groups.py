@@ -29,6 +29,13 @@ def test_seeds_of_a_strategy_on_a_data_set_belong_together(make_run: MakeRun) ->
     ]
 
 
+def test_seeds_that_take_anothers_hyper_parameters_are_averaged_with_it(make_run: MakeRun) -> None:
+    search = {"trials": 50, "reuse_from": None}
+    first = make_run("badge", seed=0, folder="a", config={"tune": search})
+    second = make_run("badge", seed=1, folder="b", config={"tune": {**search, "reuse_from": str(first)}})
+    assert [each.seeds for each in group(load([first, second]))] == [(0, 1)]
+
+
 def test_runs_that_differ_in_a_strategy_parameter_are_kept_apart(make_run: MakeRun) -> None:
     cold = make_run("lfosa", folder="cold", config={"strategy": {"temperature": 0.5}})
     plain, other = make_run("lfosa", folder="plain"), make_run("badge", folder="badge")

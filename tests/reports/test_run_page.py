@@ -33,6 +33,23 @@ def test_open_set_columns_are_counts_and_shares(make_run: MakeRun) -> None:
     assert [row[-3:] for row in rounds.rows] == [["4", "–", "–"], ["1,234", "25.0", "97.5"]]
 
 
+def test_hyper_parameters_have_a_table_of_their_own(make_run: MakeRun) -> None:
+    columns = {"trials": (4, 0), "validation_accuracy": (0.5, 0.625), "train.optimizer.lr": (0.012345, 0.012345)}
+    folder = make_run("badge", labelled=(4, 6), accuracy=(0.5, 0.75), columns=columns)
+    (folder / "choices.csv").write_text(
+        "round,labelled,trials,from,trial,validation_accuracy,train.optimizer.lr,train.batch_size\n"
+        "0,4,4,search of round 0,2,0.5,0.012345,8\n1,6,0,search of round 0,,0.625,0.012345,8\n"
+    )
+    page = run_page(load([folder])[0])
+    assert page.rounds.header[-2:] == ["trials", "validation accuracy %"]
+    assert page.rounds.rows[1][-2:] == ["0", "62.5"]
+    assert page.choices.header == ["round", "labelled", "trials", "from", "trial", "optimizer.lr", "batch_size"]
+    assert page.choices.rows == [
+        ["0", "4", "4", "search of round 0", "2", "0.01235", "8"],
+        ["1", "6", "0", "search of round 0", "–", "0.01235", "8"],
+    ]
+
+
 def test_classes_are_those_of_the_last_round(curve: Curve) -> None:
     path = curve.folder / "per_class.csv"
     path.write_text(path.read_text() + "1,emu,0,0,0,0\n")
@@ -92,5 +109,5 @@ def test_a_damaged_environment_is_named(curve: Curve, text: str) -> None:
 )
 def test_damaged_tables_are_named(curve: Curve, name: str, text: str) -> None:
     (curve.folder / name).write_text(text)
-    with pytest.raises(RunError, match=r"selections.csv or per_class.csv is damaged .*resume .* writes both anew"):
+    with pytest.raises(RunError, match=r"per_class.csv or choices.csv is damaged .*resume .* writes them anew"):
         run_page(curve)

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from openal_ray.training.job import Epoch
+from openal_ray.config import Train
+from openal_ray.training.job import Epoch, kept_epoch
 from tests.training.jobs import job, trained
 
 
@@ -76,6 +77,24 @@ def test_without_a_validation_split_training_goes_to_the_end() -> None:
 def test_a_validation_loss_of_nan_is_never_the_best() -> None:
     value, history = value_after((float("nan"),), epochs=6, patience=2)
     assert len(history) == 3 and np.isnan([epoch.validation_loss for epoch in history]).all()
+
+
+class Apart(Sliding):
+    """Right on every image while the number is near 0.2 or 0.3, wherever the loss is lowest."""
+
+    def loss(self, network: nn.Module, images: torch.Tensor, targets: torch.Tensor, progress: float) -> tuple:
+        near = (network(images) - 0.25).abs() < 0.1
+        return super().loss(network, images, targets, progress)[0], near * torch.tensor(float(len(targets)))
+
+
+def test_best_accuracy_returns_the_first_of_the_epochs_with_the_highest() -> None:
+    made = trained(job(5, Apart(0.52), validation=5, epochs=6, weights="best_accuracy"))
+    assert [epoch.validation_accuracy for epoch in made.history] == [0, 1, 1, 0, 0, 0]
+    assert made.weights["value"].item() == pytest.approx(0.2)
+    assert kept_epoch(Train(weights="best_accuracy"), made.history) == 1
+    assert [kept_epoch(Train(weights=weights), made.history) for weights in ("last", "best")] == [5, 4]
+    plain = trained(job(5, Apart(0.52), validation=5, epochs=6, weights="best"))
+    assert plain.weights["value"].item() == pytest.approx(0.5)
 
 
 class Late(Sliding):
