@@ -8,12 +8,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+    model_validator,
+)
 
 from openal_ray import config_file
 from openal_ray.config_problems import sentence
 from openal_ray.errors import ConfigError
 from openal_ray.secrecy import find_secret
+from openal_ray.storage.url import Place, place
 
 Precision = Literal["float32", "bfloat16", "float16"]
 Transform = str | Annotated[dict[str, dict[str, Any]], Field(min_length=1, max_length=1)]
@@ -48,6 +58,17 @@ def _absolute_if_file(name: str) -> str:
 
 Name = Annotated[str, AfterValidator(_with_absolute_path)]
 LocalPath = Annotated[Path, AfterValidator(lambda path: Path(absolute(str(path))))]
+
+
+def _out(given: Any) -> Place:
+    try:
+        return place(given)
+    except ValueError as error:
+        raise ValueError(f"out: {error}") from None
+
+
+Out = Annotated[Place, PlainValidator(_out), PlainSerializer(str)]
+"""A folder on a disk, or the URL of one in a store."""
 
 
 class Section(BaseModel):
@@ -324,7 +345,9 @@ class Config(Section):
 
     strategy: Strategy | None = Field(None, description="not given: train once on all labels (supervised reference)")
     seed: int = Field(0, ge=0)
-    out: Path | None = Field(None, description="the run folder; runs/DATA-STRATEGY-SEED if not given")
+    out: Out | None = Field(
+        None, description="the run folder, or its URL (s3://…, gs://…); runs/DATA-STRATEGY-SEED if not given"
+    )
     data: Data = Data()
     open_set: OpenSet | None = Field(None, description="not given: every image is of a known class")
     model: Model = Model()
@@ -361,7 +384,7 @@ class Config(Section):
         raise ValueError(f"budget.n_subset must be a share below 1 or a whole number, got {budget.n_subset}")
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> Place:
         """The run folder."""
         return self.out or Path("runs") / file_name(f"{last_part(self.data.name)}-{self.label}")
 

@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from openal_ray.errors import ConfigError
+from openal_ray.storage.url import Place
 
 
 class _Loader(yaml.SafeLoader):
@@ -22,7 +22,7 @@ for _kind in (_Loader, _Dumper):
     _kind.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
 
 
-def read_file(path: Path) -> dict[str, Any]:
+def read_file(path: Place) -> dict[str, Any]:
     """The nested mappings of a YAML file; raises ConfigError with the file and line if it is not one."""
     if not path.is_file():
         raise ConfigError(f"{path}: no such configuration file. Those shipped are in configs/.")

@@ -1,16 +1,16 @@
 """Who is told what an experiment does while it runs: a progress bar, a tracker, a test."""
 
-from pathlib import Path
 from typing import Any, Protocol
 
 from openal_ray.config import Config
+from openal_ray.storage.url import Place
 from openal_ray.training.job import Epoch
 
 
 class Listener(Protocol):
     """Is told what goes on; a progress bar, a tracker, a test."""
 
-    def begin(self, configuration: Config, folder: Path, rounds: int, done: int) -> None:
+    def begin(self, configuration: Config, folder: Place, rounds: int, done: int) -> None:
         """A run begins, or goes on: it will have so many rounds, of which so many are done."""
         ...
 
@@ -32,7 +32,7 @@ class Listener(Protocol):
 class Silent:
     """A listener that says nothing."""
 
-    def begin(self, configuration: Config, folder: Path, rounds: int, done: int) -> None: ...
+    def begin(self, configuration: Config, folder: Place, rounds: int, done: int) -> None: ...
 
     def phase(self, name: str, round: int, total: int) -> None: ...
 

@@ -67,7 +67,7 @@ class Networks:
         weights = self._folder.load_weights(round)
         if weights is None:
             if retrain is None:
-                raise DataError(f"{self._folder.path}/checkpoints: the weights of round {round} are missing")
+                raise DataError(f"{self._folder.path / 'checkpoints'}: the weights of round {round} are missing")
             log.warning("the weights of round %d are missing and are trained again", round)
             weights = self._fit(round, {CLASSIFIER: retrain()})[CLASSIFIER].weights
         self._classifier = (round, weights)

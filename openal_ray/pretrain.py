@@ -114,7 +114,10 @@ def _checked(wanted: Config, data: Dataset) -> SimCLR | CSI:
 
 def _folder(wanted: Config) -> Path:
     name = wanted.data.name.rpartition("/")[2].replace(":", "-")
-    return (wanted.out or Path("runs") / f"{name}-{wanted.pretrain.method}-{wanted.seed}").expanduser()
+    folder = wanted.out or Path("runs") / f"{name}-{wanted.pretrain.method}-{wanted.seed}"
+    if not isinstance(folder, Path):
+        raise ConfigError(f"out: {folder}: an encoder is a file that runs read from a disk; write a path, as out=DIR")
+    return folder.expanduser()
 
 
 @contextmanager

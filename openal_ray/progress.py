@@ -1,6 +1,5 @@
 """What a person sees while experiments run: one moving line in a terminal, one line a round elsewhere."""
 
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,6 +15,7 @@ from rich.progress import (
 )
 
 from openal_ray.config import Config
+from openal_ray.storage.url import Place
 from openal_ray.training.job import Epoch
 
 TOLD_EPOCHS = 10  # of a pre-training, where nobody watches
@@ -58,7 +58,7 @@ class ProgressLine(_Line):
         self.whole: TaskID | None = None
         self.step: TaskID | None = None
 
-    def begin(self, configuration: Config, folder: Path, rounds: int, done: int) -> None:
+    def begin(self, configuration: Config, folder: Place, rounds: int, done: int) -> None:
         self.run += 1
         strategy = configuration.strategy.name if configuration.strategy else "all labels"
         of = f"[{self.run}/{self.runs}] " if self.runs > 1 else ""

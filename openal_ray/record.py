@@ -17,17 +17,16 @@ then, in this order for each round,
 import json
 import logging
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from openal_ray.errors import RunError
 from openal_ray.pool import Pool
+from openal_ray.storage import files
+from openal_ray.storage.url import Place
 
 log = logging.getLogger(__name__)
 Line = dict[str, Any]
@@ -132,11 +131,15 @@ class State:
 
 
 class Record:
-    """The file, opened for appending; its whole lines are the truth, a cut-off last line never happened."""
+    """The file, opened for appending; its whole lines are the truth, a cut-off last line never happened.
 
-    def __init__(self, path: Path, read_only: bool = False) -> None:
-        self.path = path
+    check  called before each write; raises RunError if this process may not write any more
+    """
+
+    def __init__(self, path: Place, read_only: bool = False, check: Callable[[], None] = lambda: None) -> None:
+        self.path, self._check = path, check
         self.state = State()
+        self._content = b""
         if path.exists():
             self._replay(repair=not read_only)
 
@@ -170,28 +173,25 @@ class Record:
         state = self.state
         for text in texts:
             state = _after(state, json.loads(text))
-        size = self.path.stat().st_size if self.path.exists() else 0
+        # A file name that is not UTF-8 has lone surrogates; written as \udcXX, which JSON reads back as they were.
+        added = "".join(f"{text}\n" for text in texts).encode("utf-8", errors="backslashreplace")
+        self._check()
         try:
-            # A file name that is not UTF-8 has lone surrogates; written as \udcXX, which JSON reads back as they were.
-            with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
-                file.writelines(f"{text}\n" for text in texts)
-                file.flush()
-                os.fsync(file.fileno())
+            files.append(self.path, added, self._content)
         except OSError as error:
-            with suppress(OSError):  # there may be no file, or no folder any more
-                os.truncate(self.path, size)
             raise RunError(
                 f"{self.path}: cannot be written ({error.strerror}). Nothing of the finished rounds is lost; "
                 "make room and `openal-ray resume`."
             ) from None
-        self.state = state
+        self.state, self._content = state, self._content + added
 
     def _replay(self, repair: bool) -> None:
         content = self.path.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
         if len(whole) < len(content) and repair:
             log.warning("%s: its last line was cut off and is dropped", self.path)
-            os.truncate(self.path, len(whole))
+            files.truncate(self.path, whole)
+        self._content = whole
         for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
             try:
                 self.state = _after(self.state, json.loads(line.decode("utf-8")))

@@ -1,4 +1,4 @@
-"""A run folder: what an experiment leaves on disk, the lock that keeps a second driver out, and the tables in it.
+"""A run folder: what an experiment leaves behind, the lock that keeps a second driver out, and the tables in it.
 
 config.yaml        the resolved configuration          rounds.jsonl      the record, the only truth
 environment.json   versions, machine, command          metrics.csv       one line a round
@@ -6,6 +6,10 @@ selections.csv     every image asked, in order         per_class.csv     one lin
 labels.csv         every answer, by class name         report.html       figures and tables
 checkpoints/       weights by round, and those of helpers
 trials.csv         every trial of a search for hyper-parameters, if there is one; choices.csv: what each round had
+
+It lies on a disk or in an object store: the files are the same, and `storage` knows the difference. Their order is such
+that a stop between any two writes loses nothing that a resume needs: weights first, then the round's line in the
+record, then tables; old weights go last.
 """
 
 import csv
@@ -18,43 +22,44 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
 from openal_ray import config, config_file
-from openal_ray.errors import ConfigError, RunError
+from openal_ray.errors import ConfigError, RunError, UserError
 from openal_ray.pool import OUT_OF_DISTRIBUTION
 from openal_ray.record import Record, State, choices, labels, selections, trials
+from openal_ray.storage import files, hold
+from openal_ray.storage.url import Place
 from openal_ray.training.job import Epoch, Trained
 
-HELPER = "helper-"  # how the checkpoints of helpers begin
+ROUND, HELPER = "round-", "helper-"  # how the names of checkpoints begin
 TRIAL = "trial-"  # likewise, of the best trial of a search
-UNBEGUN = (".lock", ".config.yaml.tmp")  # all that a driver leaves that is killed before its run begins
-LOCK_SECONDS = 1  # `status` looks at the lock for a moment
+LOCK = ".lock"
+UNBEGUN = (LOCK, ".config.yaml.tmp")  # all that a driver leaves that is killed before its run begins
 PACKAGES = ("openal-ray", "ray", "torch", "torchvision", "timm", "numpy", "scikit-learn", "optuna")
 Weights = dict[str, torch.Tensor]
 
 
 class RunFolder:
-    """One experiment on disk, held by this process until `close`."""
+    """One experiment, held by this process until `close`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         self.path = path
-        self._lock = FileLock(path / ".lock")
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire(timeout=LOCK_SECONDS)
-        except Timeout:
-            raise RunError(f"{path}: another openal-ray process works in this folder; wait for it or stop it") from None
+            files.make_folder(path)
+            self._hold = hold.hold(path / LOCK)
+        except hold.Busy as other:
+            raise RunError(
+                f"{path}: another openal-ray process{other} works in this folder; wait for it or stop it"
+            ) from None
         except OSError as error:
             raise RunError(
                 f"out: {path} cannot be a run folder ({error.strerror}); choose another folder with out=DIR"
             ) from None
         try:
-            self.record = Record(path / "rounds.jsonl")
+            self.record = Record(path / "rounds.jsonl", check=self._hold.check)
         except Exception:
             self.close()
             raise
@@ -79,13 +84,13 @@ class RunFolder:
         return folder
 
     @classmethod
-    def open(cls, path: Path) -> tuple["RunFolder", config.Config]:
+    def open(cls, path: Place) -> tuple["RunFolder", config.Config]:
         """A run that exists, and its configuration; raises RunError if there is none."""
         configuration = read_config(path)
         return cls(path), configuration
 
     def close(self) -> None:
-        self._lock.release()
+        self._hold.release()
 
     def discard(self) -> None:
         """Removes the folder's files if no work has been recorded yet, so that the same command can be tried again."""
@@ -95,12 +100,10 @@ class RunFolder:
 
     def write(self, name: str, text: str) -> None:
         """Writes a file whole: a reader never sees half of it."""
-        temporary = self.path / f".{name}.tmp"
         try:
-            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
-            temporary.replace(self.path / name)
+            with files.complete(self.path / name) as incomplete:
+                incomplete.write_text(text, encoding="utf-8", errors="backslashreplace")
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise RunError(f"{self.path / name}: cannot be written ({error.strerror}); make room and resume") from None
 
     def write_tables(self, classes: Sequence[str]) -> None:
@@ -123,7 +126,7 @@ class RunFolder:
 
     def save_weights(self, round: int, weights: Weights) -> None:
         """Stores a round's classifier."""
-        self._save(f"round-{round:03d}", weights)
+        self._save(f"{ROUND}{round:03d}", weights)
 
     def save_helper(self, key: str, weights: Weights) -> None:
         """Stores a helper under its key."""
@@ -135,7 +138,7 @@ class RunFolder:
 
     def keep_helpers(self, keys: set[str]) -> None:
         """Removes all helpers but those of these keys."""
-        for file in (self.path / "checkpoints").glob(f"{HELPER}*.pt"):
+        for file in self._weights(HELPER):
             if file.stem.removeprefix(HELPER) not in keys:
                 file.unlink()
 
@@ -152,73 +155,80 @@ class RunFolder:
 
     def drop_trials(self, all_but: str = "") -> None:
         """Removes stored trials, whose weights are no longer needed or are the round's by now."""
-        for file in (self.path / "checkpoints").glob(f"{TRIAL}*.pt"):
+        for file in self._weights(TRIAL):
             if file.stem != all_but:
                 file.unlink()
 
     def _save(self, name: str, content: dict[str, Any]) -> None:
         folder = self.path / "checkpoints"
         try:
-            folder.mkdir(exist_ok=True)
-            torch.save(content, folder / "incomplete.pt")
-            (folder / "incomplete.pt").replace(folder / f"{name}.pt")
+            files.make_folder(folder)
+            with files.complete(folder / f"{name}.pt") as incomplete:
+                torch.save(content, incomplete)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-            (folder / "incomplete.pt").unlink(missing_ok=True)
             raise RunError(f"{folder}: weights cannot be written ({error}); make room and resume") from None
 
     def drop_weights_before(self, round: int) -> None:
         """Removes the weights of earlier rounds, which a resume may need until this round is in the record."""
-        for old in (self.path / "checkpoints").glob("round-*.pt"):
-            if int(old.stem.removeprefix("round-")) < round:
+        for old in self._weights(ROUND):
+            if int(old.stem.removeprefix(ROUND)) < round:
                 old.unlink()
+
+    def _weights(self, prefix: str) -> list[Place]:
+        folder = self.path / "checkpoints"
+        found = folder.iterdir() if folder.is_dir() else ()
+        return [file for file in found if file.name.startswith(prefix) and file.name.endswith(".pt")]
 
     def load_weights(self, round: int) -> Weights | None:
         """A round's weights, or None if they are not there (they can be trained again); RunError for a damaged file."""
-        return self._load(f"round-{round:03d}")
+        return self._load(f"{ROUND}{round:03d}")
 
     def _load(self, name: str) -> dict[str, Any] | None:
         path = self.path / "checkpoints" / f"{name}.pt"
         if not path.exists():
             return None
         try:
-            content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            with files.opened(path) as stream:
+                content: dict[str, Any] = torch.load(stream, map_location="cpu", weights_only=True)
+        except UserError:
+            raise
         except Exception as error:  # torch has no one type for a file that was cut off
             problem = str(error).partition("\n")[0]
             raise RunError(f"{path}: damaged weights ({problem}); delete the file and `openal-ray resume`") from None
         return content
 
 
-def runs_in(path: Path) -> list[Path]:
+def runs_in(path: Place) -> list[Place]:
     """The folder itself if it is a run, else the runs directly in it; raises RunError if there is none."""
     if (path / "config.yaml").is_file():
         return [path]
-    found = sorted(file.parent for file in path.glob("*/config.yaml"))
+    inside: Iterable[Place] = path.iterdir() if path.is_dir() else ()
+    found = sorted((folder for folder in inside if (folder / "config.yaml").is_file()), key=str)
     if not found:
         raise RunError(f"{path}: neither a run folder nor a folder of runs; `openal-ray run` makes them, as out=DIR")
     return found
 
 
-def wait_until_free(path: Path, seconds: float) -> None:
+def wait_until_free(path: Place, seconds: float) -> None:
     """Until no other process works in the folder: one whose driver was killed lives on for a moment.
 
     raises  RunError after so many seconds
     """
-    if not (path / ".lock").exists():
-        return
     try:
-        with FileLock(path / ".lock").acquire(timeout=seconds):
-            pass
-    except Timeout:
-        raise RunError(f"{path}: another openal-ray process has worked in this folder for {seconds:g} s") from None
+        hold.wait(path / LOCK, seconds)
+    except hold.Busy as other:
+        raise RunError(
+            f"{path}: another openal-ray process{other} has worked in this folder for {seconds:g} s"
+        ) from None
 
 
-def rows(path: Path) -> list[dict[str, Any]]:
+def rows(path: Place) -> list[dict[str, Any]]:
     """metrics.csv's rows of the rounds that are finished; reads only."""
     evaluated = Record(path / "rounds.jsonl", read_only=True).state.evaluated
     return [line["row"] for _, line in sorted(evaluated.items())]
 
 
-def status(path: Path) -> dict[str, Any]:
+def status(path: Place) -> dict[str, Any]:
     """How far a run is, as plain data; reads only, so that it may be asked while the run goes on."""
     configuration = read_config(path)
     state = Record(path / "rounds.jsonl", read_only=True).state
@@ -236,20 +246,15 @@ def status(path: Path) -> dict[str, Any]:
     }
 
 
-def _state_of(path: Path, state: State) -> str:
-    lock = path / ".lock"
-    try:
-        if lock.exists():  # else it would be made, where only reading was asked
-            with FileLock(lock).acquire(blocking=False):
-                pass
-    except Timeout:
+def _state_of(path: Place, state: State) -> str:
+    if hold.held(path / LOCK):
         return "running"
     if state.pending:
         return "waiting for labels"
     return "finished" if state.ending else "interrupted; `openal-ray resume` goes on"
 
 
-def read_config(path: Path) -> config.Config:
+def read_config(path: Place) -> config.Config:
     """The configuration of a run folder, with `out` set to where it lies now.
 
     raises  RunError     if it is no run folder

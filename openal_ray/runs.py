@@ -16,7 +16,7 @@ from openal_ray.data import catalogue, open_set
 from openal_ray.data.dataset import Dataset
 from openal_ray.data.known_classes import Draw
 from openal_ray.data.open_set import Opened, OpenSet
-from openal_ray.errors import ConfigError, TrainingError, UserError
+from openal_ray.errors import ConfigError, RunError, TrainingError, UserError
 from openal_ray.experiment import Experiment
 from openal_ray.grid import canonical, combine, listed
 from openal_ray.listener import Listener, Silent
@@ -25,6 +25,7 @@ from openal_ray.reports.html import write_report
 from openal_ray.reports.trackers import NoTracker, Tracker, WandbTracker
 from openal_ray.run_folder import RunFolder
 from openal_ray.shard import Settings
+from openal_ray.storage.url import Place, place
 from openal_ray.workers import LocalWorkers, Workers
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ WHERE = (
 class Run:
     """What a run came to: its folder, and metrics.csv's rows."""
 
-    folder: Path
+    folder: Place
     rows: list[dict[str, Any]]
 
 
@@ -61,17 +62,21 @@ def run(
 
 
 def resume(
-    folder: Path | str, *overrides: str, dataset: Dataset | None = None, listener: Listener | None = None
+    folder: Place | str, *overrides: str, dataset: Dataset | None = None, listener: Listener | None = None
 ) -> Run:
     """Goes on with a run as if it had never stopped; a finished run is left as it is.
 
     overrides  keys that say where the work runs, such as "cluster.address=auto"; no other may change now
     """
-    return resume_all([Path(folder)], overrides, dataset, listener)[0]
+    try:
+        found = place(folder)
+    except ValueError as error:
+        raise RunError(str(error)) from None
+    return resume_all([found], overrides, dataset, listener)[0]
 
 
 def resume_all(
-    folders: Sequence[Path],
+    folders: Sequence[Place],
     overrides: Sequence[str] = (),
     dataset: Dataset | None = None,
     listener: Listener | None = None,
@@ -120,7 +125,7 @@ def expand(values: Mapping[str, Any]) -> list[Config]:
     return combine({**values, "out": whole}, {"strategy": names, "seed": seeds})
 
 
-def common_folder(configurations: Sequence[Config]) -> Path:
+def common_folder(configurations: Sequence[Config]) -> Place:
     """Where the report on all of them goes: the one run's folder, or the folder around them."""
     folders = [configuration.folder.expanduser() for configuration in configurations]
     return folders[0] if len(folders) == 1 else folders[0].parent
@@ -229,7 +234,7 @@ class _Tracked:
 
 
 @contextmanager
-def workers_for(configuration: Config, dataset: Dataset, folder: Path) -> Iterator[Workers]:
+def workers_for(configuration: Config, dataset: Dataset, folder: Place) -> Iterator[Workers]:
     """The workers that the configuration asks for, local or on Ray; given back at the end, whatever happens."""
     images = {"train": dataset.train, "test": dataset.test}
     settings = Settings(

@@ -2,17 +2,22 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from openal_ray import config, config_file
-from openal_ray.config import Config, LocalPath, Section
+from openal_ray.config import Config, Out, Section
 from openal_ray.errors import ConfigError
 from openal_ray.grid import combine, listed
+from openal_ray.storage.url import Place
 
 KEPT = "sweep.yaml"
 """The file's copy in the sweep's folder, from which `sweep --resume` goes on."""
+
+
+def _absolute(out: Place) -> Place:
+    return Path(config.absolute(str(out))) if isinstance(out, Path) else out
 
 
 class Asha(Section):
@@ -29,7 +34,9 @@ class Sweep(Section):
     grid: dict[str, list[Any]] = Field(
         description="values by dotted key: strategy, seed, data.name, train.optimizer.lr"
     )
-    out: LocalPath = Field(description="the folder around all runs; runs/NAME-OF-THE-FILE if not given")
+    out: Annotated[Out, AfterValidator(_absolute)] = Field(
+        description="the folder around all runs; runs/NAME-OF-THE-FILE if not given"
+    )
     concurrency: int | None = Field(None, ge=1, description="runs at once; as many as the cluster holds if not given")
     retries: int = Field(1, ge=0, description="further tries of a run that failed; a reclaimed node does not count")
     asha: Asha | None = Field(
@@ -47,7 +54,7 @@ class Sweep(Section):
         return combine({**self.base, "out": str(self.out)}, self.grid)
 
 
-def read(path: Path, overrides: Iterable[str] = ()) -> Sweep:
+def read(path: Place, overrides: Iterable[str] = ()) -> Sweep:
     """The sweep of a file, or the one that was begun in a folder.
 
     overrides  "key=value": a key of the sweep (out, concurrency), else a key of the runs; one that the grid has gets
@@ -57,11 +64,11 @@ def read(path: Path, overrides: Iterable[str] = ()) -> Sweep:
     file = path / KEPT if path.is_dir() else path
     if path.is_dir() and not file.is_file():
         raise ConfigError(f"{path}: no sweep was begun here, it has no {KEPT}; give the sweep's file, or its folder")
-    values = {"out": Path("runs") / path.stem, "base": {}, "grid": {}, **config_file.read_file(file)}
+    values: dict[str, Any] = {"out": Path("runs") / path.stem, "base": {}, "grid": {}, **config_file.read_file(file)}
     if path.is_dir():
         values["out"] = path  # wherever it has been moved to
     if isinstance(values["base"], str):
-        values["base"] = config_file.read_file(file.parent / Path(values["base"]).expanduser())
+        values["base"] = config_file.read_file(file.parent / str(Path(values["base"]).expanduser()))
     for key in ("base", "grid"):
         if not isinstance(values[key], dict):
             raise ConfigError(f"{file}: {key}: must hold keys and values, got {values[key]!r}")

@@ -10,10 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from openal_ray import config, config_file, run_folder, runs
 from openal_ray.checks import check
@@ -22,6 +19,8 @@ from openal_ray.data.dataset import Dataset
 from openal_ray.errors import ConfigError, ResourceError, RunError, UserError
 from openal_ray.listener import Silent, SweepListener
 from openal_ray.pool import AnswersPending
+from openal_ray.storage import files, hold
+from openal_ray.storage.url import Place
 from openal_ray.sweep_file import KEPT, Sweep
 
 log = logging.getLogger(__name__)
@@ -42,7 +41,7 @@ class Swept:
     stopped  runs that asha stopped
     """
 
-    folders: list[Path]
+    folders: list[Place]
     failed: dict[str, str]
     waiting: list[str]
     stopped: list[str]
@@ -176,19 +175,22 @@ def _where(configuration: Config) -> list[str]:
 @contextmanager
 def _held(plan: Sweep) -> Iterator[None]:
     """The sweep's folder with its file in it, kept from other drivers."""
-    lock = FileLock(plan.out / ".sweep.lock")
+    files.make_folder(plan.out)
     try:
-        plan.out.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=run_folder.LOCK_SECONDS)
-        (plan.out / KEPT).write_text(config.dump(plan), encoding="utf-8")
+        holding = hold.hold(plan.out / ".sweep.lock")
+    except hold.Busy as other:
+        raise RunError(
+            f"{plan.out}: another openal-ray process{other} works on this sweep; wait for it or stop it"
+        ) from None
+    try:
+        with files.complete(plan.out / KEPT) as incomplete:
+            incomplete.write_text(config.dump(plan), encoding="utf-8")
         yield
-    except Timeout:
-        raise RunError(f"{plan.out}: another openal-ray process works on this sweep; wait for it or stop it") from None
     finally:
-        lock.release()
+        holding.release()
 
 
-def _state(folder: Path) -> str | None:
+def _state(folder: Place) -> str | None:
     return run_folder.status(folder)["state"] if (folder / "config.yaml").is_file() else None
 
 
@@ -205,7 +207,7 @@ def _swept(trials: Mapping[str, Config], failed: dict[str, str]) -> Swept:
 class _Failures:
     """Passes on to a listener, keeps errors of runs that failed for good, and leaves tracebacks in their folders."""
 
-    def __init__(self, listener: SweepListener, out: Path) -> None:
+    def __init__(self, listener: SweepListener, out: Place) -> None:
         self.begin, self.round_done, self.ended = listener.begin, listener.round_done, listener.ended
         self.final: dict[str, str] = {}
         self._listener, self._out = listener, out
@@ -214,7 +216,8 @@ class _Failures:
         self._listener.failed(run, error, again)
         if (self._out / run).is_dir():
             text = "".join(traceback.format_exception(error))
-            (self._out / run / FAILED).write_text(text, encoding="utf-8", errors="backslashreplace")
+            with files.complete(self._out / run / FAILED) as incomplete:
+                incomplete.write_text(text, encoding="utf-8", errors="backslashreplace")
         if not again:
             self.final[run] = f"{type(error).__name__}: {error}"
 
@@ -225,7 +228,7 @@ class _Telling(Silent):
     def __init__(self, tell: Tell) -> None:
         self._tell, self._rounds = tell, 0
 
-    def begin(self, configuration: Config, folder: Path, rounds: int, done: int) -> None:
+    def begin(self, configuration: Config, folder: Place, rounds: int, done: int) -> None:
         self._rounds = rounds
 
     def round_done(self, row: dict[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +17,7 @@ from openal_ray.pool import Members
 from openal_ray.selection.halves import BLOCK, Halves, LocalHalves
 from openal_ray.shard import BlockRead, ReadOrder, Rows, Settings, Shard
 from openal_ray.signal_store import Reading
+from openal_ray.storage.url import Place
 from openal_ray.training.file_keeper import STORED, FileKeeper
 from openal_ray.training.job import Epoch, Job, Trained
 from openal_ray.training.loop import NoKeeper, Team, train
@@ -183,7 +183,7 @@ class LocalWorkers:
     """
 
     def __init__(
-        self, images: Mapping[str, Images], settings: Settings, shards: int = 1, storage: Path | None = None
+        self, images: Mapping[str, Images], settings: Settings, shards: int = 1, storage: Place | None = None
     ) -> None:
         # Remembered once, for training and for all shards.
         share = settings.cache_bytes // len(images)
@@ -205,7 +205,7 @@ class LocalWorkers:
 
 
 def train_here(
-    job: Job, images: Images, device: torch.device, listener: Callable[[Epoch], None], storage: Path | None
+    job: Job, images: Images, device: torch.device, listener: Callable[[Epoch], None], storage: Place | None
 ) -> Trained:
     """Trains in this process, from the last checkpoint of this very job on if `storage` has one."""
     if storage is None:
@@ -216,7 +216,7 @@ def train_here(
     return trained
 
 
-def attempt(job: Job, images: Images, device: torch.device, storage: Path | None) -> Trained | TrainingError:
+def attempt(job: Job, images: Images, device: torch.device, storage: Place | None) -> Trained | TrainingError:
     """A trial, trained in this process; one that diverged is returned as its error."""
     try:
         return train_here(job, images, device, lambda epoch: None, storage)
@@ -224,7 +224,7 @@ def attempt(job: Job, images: Images, device: torch.device, storage: Path | None
         return error
 
 
-def search_here(trials: Trials, images: Images, device: torch.device, storage: Path | None) -> None:
+def search_here(trials: Trials, images: Images, device: torch.device, storage: Place | None) -> None:
     """A whole search in this process, one trial after the other."""
     while jobs := trials.propose():
         for number, job in jobs.items():

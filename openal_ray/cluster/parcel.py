@@ -33,10 +33,7 @@ def pack(values: Mapping[str, Any], configuration: Config) -> dict[str, bytes]:
 def _check_out(out: Any, configuration: Config) -> None:
     if not out:
         raise ConfigError(f"out: a job's own folder is a copy that is thrown away; {_SHARED}, as out=DIR")
-    if "://" in str(out):
-        if "://" not in str(configuration.folder):
-            raise ConfigError(f"out: {out} is a URL, and run folders lie on disks: write a path that all nodes share")
-    elif not Path(str(out)).is_absolute():
+    if isinstance(configuration.folder, Path) and "://" not in str(out) and not Path(str(out)).is_absolute():
         raise ConfigError(f"out: {out} is relative, and a job's own folder is thrown away; {_SHARED}, as out=DIR")
 
 

@@ -4,7 +4,6 @@ import contextlib
 import io
 import logging
 import os
-import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,8 @@ import cloudpickle
 from ray.exceptions import RayTaskError
 
 from openal_ray.cluster.connect import signals_kept
+from openal_ray.storage import files
+from openal_ray.storage.url import Place
 
 _TUNE = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the sweep as it ends a run
@@ -39,13 +40,13 @@ def cause(trial: Any) -> BaseException:
 
 
 @contextmanager
-def emptied(folder: Path) -> Iterator[None]:
+def emptied(folder: Place) -> Iterator[None]:
     """A folder for what Tune must write, removed afterwards."""
-    shutil.rmtree(folder, ignore_errors=True)  # of a driver that was killed
+    files.remove(folder)  # of a driver that was killed
     try:
         yield
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        files.remove(folder)
 
 
 @contextmanager

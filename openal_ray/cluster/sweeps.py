@@ -6,7 +6,6 @@ matters: a trial finds all that it has done in its own run folder, so nothing ne
 
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -19,6 +18,8 @@ from openal_ray.cluster.reservation import bundles
 from openal_ray.config import Config
 from openal_ray.data.dataset import Dataset
 from openal_ray.listener import SweepListener
+from openal_ray.storage import files
+from openal_ray.storage.url import Place
 from openal_ray.sweep_file import Asha
 
 Work = Callable[[Config, Dataset, Callable[[dict[str, Any]], None]], None]
@@ -29,7 +30,7 @@ MOST_ROUNDS = 1_000_000
 
 def run_trials(
     trials: Mapping[str, Config], datasets: Mapping[str, Dataset], work: Work, listener: SweepListener,
-    at_once: int, retries: int, asha: Asha | None, scratch: Path,
+    at_once: int, retries: int, asha: Asha | None, scratch: Place,
 ) -> None:  # fmt: skip
     """Works off adapted configurations, in their order; failed ones are told to the listener. Needs a connected Ray.
 
@@ -50,7 +51,7 @@ def run_trials(
                 scheduler=ASHAScheduler("rounds_done", max_t=MOST_ROUNDS, **reductions) if asha else FIFOScheduler(),
             ),
             run_config=tune.RunConfig(
-                name="trials", storage_path=str(scratch), verbose=0, callbacks=[_Teller(listener)],
+                name="trials", verbose=0, callbacks=[_Teller(listener)], **files.for_ray(scratch),
                 failure_config=tune.FailureConfig(max_failures=retries),
             ),
         ).fit()  # fmt: skip

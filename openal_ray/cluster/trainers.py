@@ -27,6 +27,8 @@ from openal_ray import config
 from openal_ray.cluster.connect import free_resources
 from openal_ray.cluster.mailbox import Failed, open_mailbox
 from openal_ray.errors import TrainingError, UserError
+from openal_ray.storage.files import for_ray
+from openal_ray.storage.url import Place
 from openal_ray.training.file_keeper import SAVE_SECONDS, STORED
 from openal_ray.training.job import Epoch, Job, Trained
 from openal_ray.training.loop import State, Team, train
@@ -46,13 +48,13 @@ class TrainSession:
     """A group of Ray Train workers that waits for jobs.
 
     images   a reference to the training images in the object store
-    storage  a folder that all nodes can write to; its subfolder STORED holds the checkpoints inside a training,
-             `save_seconds` apart
+    storage  a folder that all nodes can write to, on a disk or in a store; its subfolder STORED holds the checkpoints
+             inside a training, `save_seconds` apart
     number   tells apart groups that work at the same time
     """
 
     def __init__(
-        self, images: Any, plan: config.Train, storage: Path, save_seconds: float = SAVE_SECONDS, number: int = 0
+        self, images: Any, plan: config.Train, storage: Place, save_seconds: float = SAVE_SECONDS, number: int = 0
     ) -> None:
         self.mailbox = open_mailbox()
         self._failure: BaseException | None = None
@@ -90,7 +92,7 @@ class TrainSession:
             self._thread.join(timeout=GROUP_START_SECONDS)
         ray.kill(self.mailbox)  # a group that is still at work fails at its next message
 
-    def _run(self, images: Any, plan: config.Train, storage: Path, save_seconds: float, number: int) -> None:
+    def _run(self, images: Any, plan: config.Train, storage: Place, save_seconds: float, number: int) -> None:
         settings = {
             "mailbox": self.mailbox, "images": [images], "cpus": plan.cpus_per_worker, "save_seconds": save_seconds
         }  # fmt: skip
@@ -105,7 +107,7 @@ class TrainSession:
                 ),
                 run_config=RunConfig(
                     name=str(number),
-                    storage_path=str((storage / STORED).resolve()),
+                    **for_ray(storage / STORED),
                     failure_config=FailureConfig(max_failures=plan.retries, controller_failure_limit=plan.retries + 1),
                     checkpoint_config=CheckpointConfig(num_to_keep=1),
                     logging_config=LoggingConfig(log_level="ERROR"),

@@ -6,7 +6,6 @@ search that was killed could not be played again from the record. So Tune is giv
 `openal_ray.tuning.search`, which asks and tells the same Optuna study as a search without Ray does.
 """
 
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -19,6 +18,8 @@ from openal_ray.cluster.mailbox import Failed, open_mailbox
 from openal_ray.cluster.quiet_tune import emptied, quiet
 from openal_ray.cluster.trainers import told
 from openal_ray.errors import ResourceError
+from openal_ray.storage import files
+from openal_ray.storage.url import Place
 from openal_ray.training.file_keeper import STORED
 from openal_ray.training.job import Job, Trained, kept_epoch
 from openal_ray.workers import Trials, attempt
@@ -26,7 +27,7 @@ from openal_ray.workers import Trials, attempt
 SCRATCH = ".tune"  # the folder, inside a run's, of what Tune must write
 
 
-def run_search(trials: Trials, images: Any, plan: config.Train, storage: Path) -> None:
+def run_search(trials: Trials, images: Any, plan: config.Train, storage: Place) -> None:
     """Trains the trials, as many at once as are proposed together and the cluster has room for.
 
     images   a reference to the training images in the object store
@@ -37,7 +38,7 @@ def run_search(trials: Trials, images: Any, plan: config.Train, storage: Path) -
     proposals = _Proposals(trials, open_mailbox())
     trial = tune.with_parameters(_trial, mailbox=proposals.mailbox, images=[images], storage=storage.resolve())
     resources = {"CPU": plan.cpus_per_worker, "GPU": plan.gpus_per_worker}
-    scratch = (storage / SCRATCH).resolve()
+    scratch = storage / SCRATCH
     try:
         if not proposals.more():
             return  # all of them are in the record
@@ -46,7 +47,7 @@ def run_search(trials: Trials, images: Any, plan: config.Train, storage: Path) -
                 tune.with_resources(trial, {name: amount for name, amount in resources.items() if amount}),
                 tune_config=tune.TuneConfig(search_alg=proposals, num_samples=-1, reuse_actors=True),
                 run_config=tune.RunConfig(
-                    name="trials", storage_path=str(scratch), verbose=0,
+                    name="trials", verbose=0, **files.for_ray(scratch),
                     failure_config=tune.FailureConfig(max_failures=plan.retries),
                 ),
             ).fit()  # fmt: skip
@@ -108,7 +109,7 @@ class _Proposals(Searcher):
         return {}
 
 
-def _trial(chosen: dict[str, int], mailbox: Any, images: list[Any], storage: Path) -> None:
+def _trial(chosen: dict[str, int], mailbox: Any, images: list[Any], storage: Place) -> None:
     """What runs in a trial's process."""
     number = chosen["job"]
     job = ray.get(mailbox.take.remote(number, 0))[1]

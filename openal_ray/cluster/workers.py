@@ -1,13 +1,11 @@
 """Fit and read on a Ray cluster."""
 
 import logging
-import shutil
 import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from queue import Queue
 
 import ray
@@ -22,6 +20,8 @@ from openal_ray.data.cached import remember
 from openal_ray.data.images import Images
 from openal_ray.errors import ResourceError
 from openal_ray.shard import Settings
+from openal_ray.storage import files
+from openal_ray.storage.url import Place
 from openal_ray.training.file_keeper import STORED
 from openal_ray.training.job import Epoch, Job, Trained
 from openal_ray.workers import Listener, Trials, search_here, train_here
@@ -36,7 +36,7 @@ class RayWorkers:
     """
 
     def __init__(
-        self, images: Mapping[str, Images], settings: Settings, configuration: config.Config, storage: Path
+        self, images: Mapping[str, Images], settings: Settings, configuration: config.Config, storage: Place
     ) -> None:
         self._configuration = configuration
         self.plan, self.storage = configuration.train, storage
@@ -96,7 +96,7 @@ class RayWorkers:
         self.shards.release()
         withdraw_requests(self._configuration)
         if well:  # otherwise a resume goes on from the last checkpoint inside the training
-            shutil.rmtree(self.storage / STORED, ignore_errors=True)
+            files.remove(self.storage / STORED)
 
     def _fit_in_sessions(self, jobs: Mapping[str, Job], listener: Listener) -> dict[str, Trained]:
         at_once = min(self.plan.at_once, len(jobs))

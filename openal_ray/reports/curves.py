@@ -1,16 +1,17 @@
 """Learning curves read from run folders; `groups` puts the seeds of one strategy together."""
 
 import csv
+import io
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from openal_ray.config_file import read_file
 from openal_ray.errors import ConfigError, RunError
+from openal_ray.storage.url import Place
 
 SUPERVISED = "supervised"
 """What a run without a strategy is called: it trained once, on all labels."""
@@ -29,7 +30,7 @@ class Curve:
     columns  every column of metrics.csv, float64 [r] for r finished rounds, nan where a field is empty
     """
 
-    folder: Path
+    folder: Place
     config: dict[str, Any]
     columns: dict[str, np.ndarray]
 
@@ -80,14 +81,14 @@ class Curve:
         return float(sum(np.nansum(self.columns.get(f"{phase}_seconds", 0.0)) for phase in phases))
 
 
-def load(folders: Iterable[Path]) -> list[Curve]:
+def load(folders: Iterable[Place]) -> list[Curve]:
     """The curves of run folders, or of the runs that lie directly in a folder; each run once, in the order given.
 
     Runs without a finished round are left out with a warning when only their parent was named.
     raises  RunError for a folder that is no run and holds none, for a named run without a finished round,
             and for files that are damaged
     """
-    found: dict[Path, Curve] = {}
+    found: dict[Place, Curve] = {}
     for folder in folders:
         for run in [folder] if _is_run(folder) else _finished_runs_in(folder):
             if run.resolve() not in found:
@@ -97,23 +98,24 @@ def load(folders: Iterable[Path]) -> list[Curve]:
     return list(found.values())
 
 
-def read_table(path: Path) -> list[dict[str, str]]:
+def read_table(path: Place) -> list[dict[str, str]]:
     """The rows of a CSV file by column name; none if there is no such file."""
     if not path.is_file():
         return []
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file, strict=True))
+        text = io.StringIO(path.read_bytes().decode("utf-8"), newline="")
+        return list(csv.DictReader(text, strict=True))
     except (csv.Error, UnicodeDecodeError) as error:
         raise RunError(f"{path}: not a CSV file ({error}); `openal-ray resume {path.parent}` writes it anew") from None
 
 
-def _is_run(folder: Path) -> bool:
+def _is_run(folder: Place) -> bool:
     return (folder / "config.yaml").is_file()
 
 
-def _finished_runs_in(parent: Path) -> list[Path]:
-    runs = [child for child in sorted(parent.iterdir()) if _is_run(child)] if parent.is_dir() else []
+def _finished_runs_in(parent: Place) -> list[Place]:
+    inside: Iterable[Place] = parent.iterdir() if parent.is_dir() else ()
+    runs = [child for child in sorted(inside, key=str) if _is_run(child)]
     if not runs:
         what = "has no config.yaml, nor has any folder directly in it" if parent.is_dir() else "there is no such folder"
         raise RunError(f"{parent}: not a run ({what}); name a folder that `openal-ray run` made, or its parent")
@@ -126,7 +128,7 @@ def _finished_runs_in(parent: Path) -> list[Path]:
     return finished
 
 
-def _read_run(folder: Path) -> Curve:
+def _read_run(folder: Place) -> Curve:
     try:
         config = read_file(folder / "config.yaml")
         curve = Curve(folder, config, _read_columns(folder))
@@ -140,7 +142,7 @@ def _read_run(folder: Path) -> Curve:
     return curve
 
 
-def _read_columns(folder: Path) -> dict[str, np.ndarray]:
+def _read_columns(folder: Place) -> dict[str, np.ndarray]:
     path = folder / "metrics.csv"
     rows = read_table(path)
     if not rows:
@@ -155,7 +157,7 @@ def _read_columns(folder: Path) -> dict[str, np.ndarray]:
     return columns
 
 
-def _number(path: Path, line: int, column: str, text: str | None) -> float:
+def _number(path: Place, line: int, column: str, text: str | None) -> float:
     optional = column not in ("round", "labelled", "annotated", "accuracy")
     if text == "" and optional:
         return float("nan")

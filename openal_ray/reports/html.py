@@ -17,11 +17,13 @@ from openal_ray.reports.run_page import RunPage, TextTable, run_page
 from openal_ray.reports.sections import inline, open_set_section, statistics_section
 from openal_ray.reports.tables import cells, header, write_csv
 from openal_ray.reports.wording import count, percent, seconds
+from openal_ray.storage.files import filled
+from openal_ray.storage.url import Place
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def write_report(folders: Iterable[Path], path: Path) -> Path:
+def write_report(folders: Iterable[Place], path: Place) -> Place:
     """Writes the report of these runs, with its figures as PNG and its tables as CSV beside it.
 
     Always comparison.csv and curves.png; with two strategies of two seeds the files of `sections.statistics_section`,
@@ -35,7 +37,12 @@ def write_report(folders: Iterable[Path], path: Path) -> Path:
     curves = load(folders)
     comparisons = compare(curves)
     target = path / "report.html" if path.is_dir() else path
-    target.parent.mkdir(parents=True, exist_ok=True)
+    with filled(target.parent) as folder:
+        _write(curves, comparisons, folder / target.name)
+    return target
+
+
+def _write(curves: Sequence[Curve], comparisons: Sequence[Comparison], target: Path) -> None:
     curve_figure = figures.accuracy_curves(comparisons)
     drawing.png(curve_figure, target.with_name("curves.png"))
     write_csv(comparisons, target.with_name("comparison.csv"))
@@ -54,7 +61,6 @@ def write_report(folders: Iterable[Path], path: Path) -> Path:
         runs=[_run(run_page(curve), alone=len(curves) == 1) for curve in curves],
     )
     target.write_text(page, encoding="utf-8")
-    return target
 
 
 def _template() -> Template:

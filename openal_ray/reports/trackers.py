@@ -2,17 +2,19 @@
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from openal_ray.errors import UserError
+from openal_ray.storage.url import Place
 
 
 class Tracker(Protocol):
     """Is told of an experiment's rounds, in order; after a resume perhaps of some of them again."""
 
-    def start(self, config: dict[str, Any], name: str, folder: Path) -> None:
+    def start(self, config: dict[str, Any], name: str, folder: Place) -> None:
         """Begins, or goes on with, the experiment of this run folder; raises UserError if that cannot be done."""
         ...
 
@@ -28,7 +30,7 @@ class Tracker(Protocol):
 class NoTracker:
     """Tracks nothing."""
 
-    def start(self, config: dict[str, Any], name: str, folder: Path) -> None:
+    def start(self, config: dict[str, Any], name: str, folder: Place) -> None:
         pass
 
     def log(self, round: int, metrics: Mapping[str, float]) -> None:
@@ -49,8 +51,11 @@ class WandbTracker:
         self.entity = entity
         self._run: Any = None
 
-    def start(self, config: dict[str, Any], name: str, folder: Path) -> None:
-        """Begins the run, or goes on with the one of the same folder name and configuration."""
+    def start(self, config: dict[str, Any], name: str, folder: Place) -> None:
+        """Begins the run, or goes on with the one of the same folder name and configuration.
+
+        wandb's own files go into the run folder; where that lies in a store, into a temporary one here.
+        """
         try:
             # Names, not the package: a folder called wandb, which runs leave behind, imports as an empty package.
             from wandb import Settings, init
@@ -60,10 +65,11 @@ class WandbTracker:
                 "tracking.wandb: the package wandb is not installed. "
                 "Run pip install 'openal-ray[wandb]', or set tracking.wandb=false."
             ) from None
+        here = folder if isinstance(folder, Path) else tempfile.mkdtemp(prefix="openal-ray-wandb-")
         try:
             self._run = init(
                 project=self.project, entity=self.entity, name=name, id=run_id(folder, config), resume="allow",
-                config=config, dir=folder, settings=Settings(console="off"),
+                config=config, dir=here, settings=Settings(console="off"),
             )  # fmt: skip
         except Error as error:
             raise UserError(
@@ -81,7 +87,7 @@ class WandbTracker:
             self._run = None
 
 
-def run_id(folder: Path, config: Mapping[str, Any]) -> str:
+def run_id(folder: Place, config: Mapping[str, Any]) -> str:
     """The same for the same experiment in a folder of the same name, wherever it lies: a resumed run is found again."""
     values = {key: value for key, value in config.items() if key != "out"}
     content = json.dumps([folder.resolve().name, values], sort_keys=True, default=str)

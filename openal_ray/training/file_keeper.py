@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import torch
 
-from openal_ray.errors import RunError
+from openal_ray.errors import RunError, UserError
+from openal_ray.storage import files
+from openal_ray.storage.url import Place
 from openal_ray.training.job import Epoch, Job
 from openal_ray.training.loop import State
 
@@ -21,7 +22,7 @@ class FileKeeper:
     folder  where the file goes; made when it is needed
     """
 
-    def __init__(self, folder: Path, job: Job, listener: Callable[[Epoch], None]) -> None:
+    def __init__(self, folder: Place, job: Job, listener: Callable[[Epoch], None]) -> None:
         self.file, self.listener = folder / f"{job.digest[:32]}.pt", listener
         self.saved = time.monotonic()
 
@@ -30,7 +31,10 @@ class FileKeeper:
         if not self.file.exists():
             return None
         try:
-            state: State = torch.load(self.file, map_location="cpu", weights_only=True)
+            with files.opened(self.file) as stream:
+                state: State = torch.load(stream, map_location="cpu", weights_only=True)
+        except UserError:
+            raise
         except Exception:  # torch has no one type for a damaged file, and training anew is the same result
             return None
         return state
@@ -39,14 +43,11 @@ class FileKeeper:
         self.listener(epoch)
         if epoch.epoch + 1 == epoch.epochs or time.monotonic() - self.saved < SAVE_SECONDS:
             return
-        incomplete = self.file.with_suffix(".incomplete")
         try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(state(), incomplete)
-            incomplete.replace(self.file)
+            files.make_folder(self.file.parent)
+            with files.complete(self.file) as incomplete:
+                torch.save(state(), incomplete)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-            with suppress(OSError):
-                incomplete.unlink()
             raise RunError(
                 f"{self.file.parent}: a checkpoint cannot be written ({error}); make room and resume"
             ) from None
@@ -55,5 +56,6 @@ class FileKeeper:
     def forget(self) -> None:
         """Removes the file, once the training is over."""
         self.file.unlink(missing_ok=True)
-        if self.file.parent.is_dir() and not any(self.file.parent.iterdir()):
-            self.file.parent.rmdir()
+        folder = self.file.parent
+        if isinstance(folder, Path) and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
