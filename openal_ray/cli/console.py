@@ -12,10 +12,25 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from openal_ray.storage.url import Place, place
+
 DONE, INTERNAL, BAD_INPUT, WAITING, INTERRUPTED = 0, 1, 2, 3, 130
 PIPE_WIDTH = 120  # columns for output that goes to a file or another program
 out = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
 err = Console(stderr=True, width=None if sys.stderr.isatty() else PIPE_WIDTH)
+
+
+class Folder(click.ParamType):
+    """A path, or the URL of a folder in a store."""
+
+    name = "path"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Place:
+        try:
+            return place(value)
+        except ValueError as error:
+            self.fail(str(error), parameter, context)
+
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 verbose_option = click.option("-v", "--verbose", is_flag=True, help="Show everything, Ray's own output included.")

@@ -8,10 +8,22 @@ from typing import Any
 
 import click
 
-from openal_ray.cli.console import BAD_INPUT, WAITING, err, json_option, logs, out, print_json, read, verbose_option
+from openal_ray.cli.console import (
+    BAD_INPUT,
+    WAITING,
+    Folder,
+    err,
+    json_option,
+    logs,
+    out,
+    print_json,
+    read,
+    verbose_option,
+)
 from openal_ray.cli.prices import price_options, print_price
 from openal_ray.errors import UserError
 from openal_ray.pool import AnswersPending
+from openal_ray.storage.url import Place
 
 
 @click.command()
@@ -50,12 +62,12 @@ def run(
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=Folder())
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @json_option
 @verbose_option
-def resume(folder: Path, overrides: Sequence[str], as_json: bool, verbose: bool) -> None:
-    """Go on with a run, or with all runs in a folder, as if they had never stopped.
+def resume(folder: Place, overrides: Sequence[str], as_json: bool, verbose: bool) -> None:
+    """Go on with a run, or with all runs in a folder or at its URL, as if they had never stopped.
 
     Keys that say where the work runs may be set anew: cluster.address=auto, shards=8, train.mode=local.
     """
@@ -71,12 +83,12 @@ def resume(folder: Path, overrides: Sequence[str], as_json: bool, verbose: bool)
 
 
 @click.command()
-@click.argument("sweep_file", type=click.Path(path_type=Path), metavar="SWEEP")
+@click.argument("sweep_file", type=Folder(), metavar="SWEEP")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--resume", is_flag=True, help="SWEEP is the folder of a sweep that was begun; go on with it.")
 @json_option
 @verbose_option
-def sweep(sweep_file: Path, overrides: Sequence[str], resume: bool, as_json: bool, verbose: bool) -> None:
+def sweep(sweep_file: Place, overrides: Sequence[str], resume: bool, as_json: bool, verbose: bool) -> None:
     """Run every combination of a grid, several at once on a cluster, and compare them.
 
     SWEEP is a YAML file with a base, a configuration or its path, and a grid, lists of values by key: strategy, seed,
@@ -114,15 +126,15 @@ def sweep(sweep_file: Path, overrides: Sequence[str], resume: bool, as_json: boo
 
 
 @click.command()
-@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
-@click.option("--out", "target", type=click.Path(path_type=Path), help="Where report.html goes.")
+@click.argument("folders", nargs=-1, required=True, type=Folder(), metavar="RUN...")
+@click.option("--out", "target", type=Folder(), help="Where report.html goes.")
 @json_option
-def report(folders: Sequence[Path], target: Path | None, as_json: bool) -> None:
+def report(folders: Sequence[Place], target: Place | None, as_json: bool) -> None:
     """Compare runs: a table here, figures and report.html on disk."""
     _show(folders, target or folders[0], as_json)
 
 
-def _show(folders: Sequence[Path], target: Path, as_json: bool) -> None:
+def _show(folders: Sequence[Place], target: Place, as_json: bool) -> None:
     """The comparison of runs: as JSON, or as a table with the paths of what lies on disk."""
     from openal_ray.reports import comparison, curves, html, tables
 
@@ -144,6 +156,6 @@ def _waiting_as_json(as_json: bool, runs: Sequence[Any]) -> Iterator[None]:
         yield
     except AnswersPending:
         if as_json:
-            paths = [run if isinstance(run, Path) else run.folder.expanduser() for run in runs]
+            paths = [run if isinstance(run, Place) else run.folder.expanduser() for run in runs]
             print_json([run_folder.status(path) for path in paths if (path / "config.yaml").is_file()])
         raise

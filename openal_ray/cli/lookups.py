@@ -1,18 +1,18 @@
 """Commands that only look: at a run, the catalogues, this machine."""
 
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
 
-from openal_ray.cli.console import BAD_INPUT, json_option, out, print_facts, print_json, print_table
+from openal_ray.cli.console import BAD_INPUT, Folder, json_option, out, print_facts, print_json, print_table
+from openal_ray.storage.url import Place
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=Folder())
 @json_option
-def status(folder: Path, as_json: bool) -> None:
+def status(folder: Place, as_json: bool) -> None:
     """Say how far a run is: rounds, labels, accuracy, and what it waits for."""
     from openal_ray import run_folder
 

@@ -140,9 +140,10 @@ class Lease:
     def _keep(self) -> None:
         while not self._released.wait(RENEW_SECONDS):
             try:
-                self.check()
+                if _read(self._file).get("owner") != self._owner:
+                    return  # the next write to the record finds it too, and stops the run
                 self._renew()
-            except RunError as error:  # the next write to the record finds it too, and stops the run
+            except RunError as error:
                 log.warning("%s", error)
 
     def _renew(self) -> None:

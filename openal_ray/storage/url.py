@@ -116,12 +116,12 @@ class Url:
     def write_bytes(self, content: bytes) -> None:
         """Replaces the file, or makes it: a reader finds the old content or the new, never a part."""
         filesystem, path = self.located()
-        flat = filesystem.type_name in FLAT
-        target = path if flat else f"{path}.incomplete"
+        flat, folder = filesystem.type_name in FLAT, path.rpartition("/")[0]
+        target = path if flat else f"{folder}/.{self.name}.tmp"
 
         def write() -> None:
-            if not flat:
-                filesystem.create_dir(path.rpartition("/")[0], recursive=True)
+            if folder and not flat:
+                filesystem.create_dir(folder, recursive=True)
             with filesystem.open_output_stream(target) as stream:
                 stream.write(content)
             if not flat:
