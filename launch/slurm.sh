@@ -3,7 +3,7 @@
 #
 #   sbatch --nodes=4 launch/slurm.sh configs/cifar10.yaml out=$PWD/runs/badge train.gpus_per_worker=1 shards=4
 #
-# out=DIR must be given, on the disk that all nodes share. A job that is preempted or out of time ends cleanly, is
+# out=DIR must be given, on the disk that all nodes share or as s3://BUCKET/FOLDER. A job that is preempted or out of time ends cleanly, is
 # queued again, and goes on where it was.
 #SBATCH --job-name=openal-ray
 #SBATCH --nodes=2
@@ -42,7 +42,7 @@ sleep 15
 for node in "${nodes[@]:1}"; do ray_on "$node" --address="$address:$port"; done
 
 export RAY_ADDRESS="$address:$port"
-if [ -f "$out/config.yaml" ]; then
+if python -m openal_ray status "$out" > /dev/null 2>&1; then
   python -m openal_ray resume "$out" &
 else
   python -m openal_ray run "$config" "$@" cluster.wait_seconds=300 &

@@ -21,7 +21,7 @@ _URL = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*)://(?P<host>[^/?]*)/*(?P<path>[^
 _LOST_SLASH = re.compile(r"[A-Za-z][\w+.-]+:/[^/]")
 _ADVICE = {
     r"NO_SUCH_BUCKET|bucket does not exist|notFound": "Make the bucket first, or name another.",
-    r"ACCESS_DENIED|ACCESS_KEY_ID|SIGNATURE|UNAUTHORIZED|[Cc]redential|Permission denied|HTTP response 40[13]": (
+    r"(ACCESS|PERMISSION)_DENIED|ACCESS_KEY_ID|SIGNATURE|UNAUTHORIZED|[Cc]redential|access token|response 40[13]": (
         "Credentials come from the environment alone: AWS_PROFILE, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
         "GOOGLE_APPLICATION_CREDENTIALS, or the role of the machine."
     ),
@@ -188,7 +188,7 @@ def tried(url: Url, operation: Callable[[], T]) -> T:
         except ArrowInvalid as error:
             raise RunError(f"{url}: {error}") from None
         except (OSError, ArrowException) as error:
-            problem = str(error).partition("\n")[0]
+            problem = str(error).partition("\n")[0].rstrip(".")
             advice = [text for pattern, text in _ADVICE.items() if re.search(pattern, problem)]
             if advice:
                 raise RunError(f"{url}: the store refuses this: {problem}. {advice[0]}") from None

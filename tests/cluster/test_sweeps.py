@@ -18,12 +18,30 @@ from openal_ray.cluster.reservation import adapted
 from openal_ray.cluster.sweeps import run_trials
 from openal_ray.config import Config
 from openal_ray.data.dataset import Dataset
+from openal_ray.storage.url import Url
 from openal_ray.sweep_file import Asha
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.acceptance]
 COMMAND = str(Path(sys.executable).parent / "openal-ray")
 SHIPPED = Path(__file__).parent.parent.parent / "configs" / "sweeps" / "digits.yaml"
 SECONDS = 240  # some 40 s on two idle cores
+
+
+def test_a_sweep_in_s3_is_that_on_a_disk(bucket: Url, tmp_path: Path) -> None:
+    """The command; its second run finds all of the first, and starts no Ray."""
+    small = ["grid.strategy=margin", "grid.seed=0,1", "budget.n_end=70", "train.epochs=2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for out in (str(tmp_path / "disk"), f"{bucket}/sweep", f"{bucket}/sweep"):
+        done = subprocess.run(
+            [COMMAND, "sweep", str(SHIPPED), f"out={out}", *small], env=environment, timeout=SECONDS,
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    for name in ("margin-0", "margin-1"):
+        there, here = (folder / name / "selections.csv" for folder in (bucket / "sweep", tmp_path / "disk"))
+        assert there.read_bytes() == here.read_bytes()
+    assert "report.html" in {each.name for each in (bucket / "sweep").iterdir()}
+    assert not (bucket / "sweep" / ".tune" / "trials").exists()
 
 
 class Heard:

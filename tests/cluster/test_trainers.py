@@ -15,6 +15,7 @@ from openal_ray.cluster.trainers import TrainSession
 from openal_ray.data.images import ArrayImages
 from openal_ray.errors import ConfigError, TrainingError
 from openal_ray.models.learners import Classifier
+from openal_ray.storage.url import Url, place
 from openal_ray.training.job import Epoch, Job
 from openal_ray.training.loop import NoKeeper, Team, train
 
@@ -70,13 +71,18 @@ def test_nobody_waits_for_a_job_that_is_given_up(tmp_path: Path) -> None:
     assert ray.available_resources()["CPU"] == 4  # the group found nobody to talk to, and ended
 
 
-def test_a_killed_worker_of_two_costs_no_accuracy(tmp_path: Path) -> None:
-    """Rank 1 gets SIGKILL in the middle of a job: the weights are those of the undisturbed pair, bit for bit."""
+def test_a_killed_worker_of_two_costs_no_accuracy(tmp_path: Path, bucket: Url, endpoint: str) -> None:
+    """Rank 1 gets SIGKILL in the middle of a job: the weights are those of the undisturbed pair, bit for bit.
+
+    The checkpoints from which both go on lie in S3.
+    """
     one = job(0, epochs=12, workers=2)
     undisturbed = TrainSession(ray.put(IMAGES), one.plan, tmp_path / "a", save_seconds=0)
     expected = undisturbed.fit(one, lambda epoch: None).weights
     undisturbed.close()
-    session = TrainSession(ray.put(IMAGES), one.plan, tmp_path / "b", save_seconds=0)
+    scheme, _, address = endpoint.partition("://")
+    run = place(f"{bucket}/run?endpoint_override={address}&scheme={scheme}")  # Ray started before the server
+    session = TrainSession(ray.put(IMAGES), one.plan, run, save_seconds=0)
     heard: list[int] = []
 
     def kill_once(epoch: Epoch) -> None:
@@ -87,3 +93,4 @@ def test_a_killed_worker_of_two_costs_no_accuracy(tmp_path: Path) -> None:
     assert same(session.fit(one, kill_once).weights, expected)
     assert heard[-1] == 11
     session.close()
+    assert any(each.name.startswith("checkpoint") for each in (run / "training" / "0").iterdir())

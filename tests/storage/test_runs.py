@@ -8,21 +8,33 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 import yaml
+from rich.console import Console
 
-from openal_ray import config, runs
+from openal_ray import config, config_file, runs, sweep_file, sweeps
+from openal_ray.cluster import parcel
+from openal_ray.cluster.reservation import adapted
 from openal_ray.errors import RunError
+from openal_ray.progress import SweepLines
 from openal_ray.run_folder import RunFolder, status
 from openal_ray.storage import hold
 from openal_ray.storage.url import Place, Url
+from openal_ray.sweep_file import Sweep
+from openal_ray.training import file_keeper
+from openal_ray.training.job import Epoch
+from openal_ray.workers import train_here
 from tests.command import exit_of
 from tests.experiments import SMALL, small
 from tests.storage.conftest import Faulty
+from tests.training.jobs import IMAGES, job, same, trained
 
 QUICK = ("budget.n_end=35", "train.epochs=1", "train.steps_per_epoch=3")
 SECONDS = 60
+CPU = torch.device("cpu")
 
 
 class Killed(BaseException):
@@ -210,3 +222,42 @@ def test_what_cannot_work_is_refused_before_any_work(
     assert exit_of("status", "ftp://host/run") == 2
     assert exit_of("pretrain", str(file), f"out={bucket}/encoder") == 2
     assert "an encoder is a file that runs read from a disk" in capsys.readouterr().err
+
+
+def test_a_training_goes_on_from_its_checkpoint_in_the_store(
+    faulty: Faulty, store: Url, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_keeper, "SAVE_SECONDS", 0.0)
+    one, heard = job(epochs=4), []
+
+    def stop(epoch: Epoch) -> None:
+        if epoch.epoch == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train_here(one, IMAGES, CPU, stop, store)
+    finished = train_here(one, IMAGES, CPU, heard.append, store)
+    assert [epoch.epoch for epoch in heard] == [2, 3]
+    assert same(finished.weights, trained(one).weights)
+    assert not names(store)
+
+
+@pytest.mark.usefixtures("brisk")
+def test_a_sweep_lies_in_a_store_with_its_runs(store: Url, on_disk: Path) -> None:
+    quiet = SweepLines(Console(quiet=True))
+    base = config_file.override(SMALL, QUICK)
+    plan = Sweep(base=base, grid={"strategy": ["margin"]}, out=f"{store}/sweep")
+    (one,) = (adapted(each) for each in plan.runs())
+    told: list[dict[str, Any]] = []
+    sweeps.carry_out(one, runs.closed_dataset(one, "digits"), told.append)
+    sweeps.carry_out(one, runs.closed_dataset(one, "digits"), told.append)
+    assert [row["round"] for row in told] == [0, 1] and selected(one.folder) == selected(on_disk)
+    assert sweeps.sweep(plan, quiet) == sweeps.Swept([store / "sweep" / "margin-0"], {}, [], [])
+    assert sweep_file.read(store / "sweep", ["concurrency=1"]) == plan.model_copy(update={"concurrency": 1})
+    with sweeps._held(plan), pytest.raises(RunError, match="another openal-ray process .* works on this sweep"):
+        sweeps.sweep(plan, quiet)
+
+
+def test_a_job_may_write_to_a_store() -> None:
+    values = SMALL | {"out": "s3://bucket/run"}
+    assert b"out: s3://bucket/run" in parcel.pack(values, runs.as_config(values))["config.yaml"]

@@ -134,6 +134,15 @@ def test_a_refusal_is_not_tried_again(faulty: Faulty, store: Url) -> None:
     assert [kind for kind, _ in faulty.calls] == ["write"]
 
 
+def test_keys_that_the_store_does_not_know_are_told_without_them(bucket: Url, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("moto.settings.INITIAL_NO_AUTH_ACTION_COUNT", 0)
+    with pytest.raises(RunError, match="INVALID_ACCESS_KEY_ID.* Credentials come from the environment alone: AWS_PRO"):
+        (bucket / "a").write_bytes(b"")
+    with pytest.raises(RunError, match="ACCESS_DENIED.* Credentials come from") as caught:
+        (bucket / "a").exists()
+    assert "someone" not in str(caught.value) and "anything" not in str(caught.value)
+
+
 def test_a_missing_bucket_is_named(s3: str) -> None:
     found = place("s3://no-such-bucket/runs/a")
     with pytest.raises(RunError, match="^s3://no-such-bucket/runs/a: .*NO_SUCH_BUCKET.* Make the bucket first"):
