@@ -31,6 +31,7 @@ RENEW_SECONDS = 10.0
 WATCH_SECONDS = 40.0  # a driver whose store failed once, or that computed without a pause, is not taken for dead
 STALE_SECONDS = 600.0  # longer than the clocks of two machines differ
 POLL_SECONDS = 1.0
+_silent: set[tuple[Any, ...]] = set()  # leases that this process has watched in vain
 
 
 class Busy(Exception):
@@ -110,7 +111,7 @@ class Lease:
     def __init__(self, file: Url) -> None:
         self._file, self._owner = file, secrets.token_hex(8)
         found = _read(file)
-        if found and time.time() - found.get("time", 0) < STALE_SECONDS and _alive(file, found):
+        if found and _alive(file, found):
             raise Busy(_who(found))
         self._renew()
         found = _read(file)
@@ -162,6 +163,9 @@ def _read(file: Url) -> dict[str, Any]:
 
 def _alive(file: Url, found: dict[str, Any]) -> bool:
     """Whether the owner of a lease writes it anew within WATCH_SECONDS."""
+    written = (str(file), found.get("owner"), found.get("time", 0))
+    if written in _silent or time.time() - found.get("time", 0) > STALE_SECONDS:
+        return False
     log.info("%s: held by a process%s; looking for %g s whether it is alive", file.parent, _who(found), WATCH_SECONDS)
     end = time.monotonic() + WATCH_SECONDS
     while time.monotonic() < end:
@@ -169,6 +173,7 @@ def _alive(file: Url, found: dict[str, Any]) -> bool:
         now = _read(file)
         if now != found:
             return bool(now)
+    _silent.add(written)
     return False
 
 

@@ -88,7 +88,7 @@ def store(faulty: Faulty) -> Url:
 
 @pytest.fixture
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leases that are renewed, and watched, in a moment."""
+    """Leases that are renewed often, and watched for long enough on a busy machine."""
     monkeypatch.setattr(hold, "RENEW_SECONDS", 0.05)
-    monkeypatch.setattr(hold, "WATCH_SECONDS", 0.5)
+    monkeypatch.setattr(hold, "WATCH_SECONDS", 10.0)
     monkeypatch.setattr(hold, "POLL_SECONDS", 0.02)
