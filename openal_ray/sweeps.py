@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from openal_ray import config, config_file, run_folder, runs
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 ORPHAN_SECONDS = 60  # for the processes of a driver that was killed to end
 FAILED = "error.txt"
 """In a run's folder, the traceback of its last failure."""
+SIGNALS = ".signals"
+"""In the sweep's folder, what all its runs have read from frozen networks."""
 
 Tell = Callable[[dict[str, Any]], None]
 
@@ -54,7 +57,7 @@ def sweep(plan: Sweep, listener: SweepListener) -> Swept:
     """
     from openal_ray.cluster.reservation import adapted
 
-    trials = {one.folder.name: adapted(one) for one in plan.runs()}
+    trials = {one.folder.name: adapted(_sharing(one, plan.out)) for one in plan.runs()}
     datasets = _checked(trials)
     with _held(plan):
         finished = [name for name, trial in trials.items() if _state(trial.folder) == "finished"]
@@ -86,6 +89,14 @@ def carry_out(configuration: Config, dataset: Dataset, tell: Tell, again: bool =
         runs.resume(folder, *_where(configuration), dataset=dataset, listener=listener)
     except AnswersPending:
         return  # the others go on; the folder says that it waits
+
+
+def _sharing(configuration: Config, out: Place) -> Config:
+    """The run with a place for signals of frozen networks that all of the sweep share; a store is too far for that."""
+    read = configuration.read
+    if read.cache or not isinstance(out, Path):
+        return configuration
+    return configuration.model_copy(update={"read": read.model_copy(update={"cache": out / SIGNALS})})
 
 
 def _carry_out_again(configuration: Config, dataset: Dataset, tell: Tell) -> None:

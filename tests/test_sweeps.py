@@ -1,9 +1,11 @@
 """One run of a sweep, without Ray: begun, gone on with, left alone; and what is refused before any work."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -11,9 +13,11 @@ from rich.console import Console
 from openal_ray import run_folder, runs, sweeps
 from openal_ray.cluster.reservation import adapted
 from openal_ray.config import Config
+from openal_ray.data.images import Subset
 from openal_ray.errors import ConfigError, RunError
 from openal_ray.progress import SweepLines
 from openal_ray.run_folder import RunFolder
+from openal_ray.storage.url import place
 from openal_ray.sweep_file import Sweep
 from tests.experiments import SMALL
 
@@ -129,3 +133,21 @@ def test_strategies_of_one_seed_share_start_set_first_weights_and_validation(tmp
         # Trained on the same images in the same order: equal at the end only if they were equal at first.
         assert weights.keys() == other.keys() and all(torch.equal(weights[key], other[key]) for key in weights)
     assert beginning("random-0")[0] != beginning("random-1")[0] and beginning("random-0")[1] != beginning("random-1")[1]
+
+
+def test_runs_of_a_sweep_read_a_frozen_encoder_once(tmp_path: Path) -> None:
+    data = runs.load_dataset(quick(tmp_path / "none"))
+    few = replace(data, train=Subset(data.train, np.arange(60)), labels=data.labels[:60])
+    shared = {"encoder": "tf_efficientnet_lite0", "encoder_weights": "packaged"}
+    written = []
+    for seed, name in enumerate(["typiclust", "max_herding"]):
+        one = quick(tmp_path / name, strategy={"name": name, **shared}, seed=seed)
+        sweeps.carry_out(sweeps._sharing(one, tmp_path), few, lambda row: None)
+        written.append({file.name: file.stat().st_mtime_ns for file in (tmp_path / sweeps.SIGNALS).iterdir()})
+    assert len(written[0]) == 1 and written[0] == written[1]
+
+
+def test_a_place_for_signals_of_the_users_own_stays(tmp_path: Path) -> None:
+    own = quick(tmp_path / "run", read={"cache": str(tmp_path / "own")})
+    assert sweeps._sharing(own, tmp_path) == own
+    assert sweeps._sharing(quick(tmp_path / "run"), place("s3://bucket/sweep")).read.cache is None
