@@ -81,6 +81,7 @@ class Section(BaseModel):
 
 
 Whole = TypeVar("Whole", bound=Section)
+ENCODERS = ("encoder", "encoder_weights", "semantic", "distinctive")  # a strategy's keys that may hold a path
 
 
 class Strategy(Section):
@@ -94,7 +95,7 @@ class Strategy(Section):
     def _absolute_encoder(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        paths = {key: values[key] for key in ("encoder", "encoder_weights") if isinstance(values.get(key), str)}
+        paths = {key: values[key] for key in ENCODERS if isinstance(values.get(key), str)}
         return values | {key: absolute(value) for key, value in paths.items() if is_path(value)}
 
     @property

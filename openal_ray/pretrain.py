@@ -18,7 +18,7 @@ from openal_ray.config import Config, Pretrain
 from openal_ray.data.dataset import Dataset
 from openal_ray.errors import ConfigError, DataError, RunError
 from openal_ray.models import backbones, encoder_file
-from openal_ray.models.contrastive import CSI, SimCLR
+from openal_ray.models.contrastive import Contrastive
 from openal_ray.models.learners import Classifier
 from openal_ray.pool import AllBut
 from openal_ray.shard import ReadOrder
@@ -76,19 +76,17 @@ def parse(configuration: Mapping[str, Any] | str | Path, *overrides: str) -> Con
     return config.parse({key: value for key, value in values.items() if key != "strategy"})
 
 
-def learner_of(wanted: Config, data: Dataset) -> SimCLR | CSI:
+def learner_of(wanted: Config, data: Dataset) -> Contrastive:
     """What the configuration asks to train."""
     asked, model = wanted.pretrain, wanted.model
     backbone = Classifier(0, model.name, model.pretrained, model.checkpoint, model.params)
-    if asked.method == "csi":
-        return CSI(
-            backbone, data.mean, data.std, asked.projection, asked.temperature, asked.views, asked.shift,
-            asked.shift_weight,
-        )  # fmt: skip
-    return SimCLR(backbone, data.mean, data.std, asked.projection, asked.temperature, asked.views)
+    return Contrastive(
+        backbone, data.mean, data.std, asked.projection, asked.temperature, asked.views,
+        asked.shift if asked.method == "csi" else None, asked.shift_weight,
+    )  # fmt: skip
 
 
-def _checked(wanted: Config, data: Dataset) -> SimCLR | CSI:
+def _checked(wanted: Config, data: Dataset) -> Contrastive:
     """The learner, once it is known that it can take a step; raises ConfigError or DataError."""
     backbones.check_name(wanted.model.name)
     try:
@@ -187,7 +185,7 @@ def _images(wanted: Config, data: Dataset, workers: Workers) -> np.ndarray:
     return np.setdiff1d(indices, list(workers.shards.read(ReadOrder("check", "train", members)).bad))
 
 
-def _job(wanted: Config, data: Dataset, learner: SimCLR | CSI, indices: np.ndarray) -> Job:
+def _job(wanted: Config, data: Dataset, learner: Contrastive, indices: np.ndarray) -> Job:
     elsewhere = Pretrain().train.model_dump(include=set(WHERE))  # so that a checkpoint is good on other hardware too
     return Job(
         name=f"{wanted.pretrain.method} on {data.name}", learner=learner, indices=indices,

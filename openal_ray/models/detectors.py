@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from openal_ray import seeds
 from openal_ray.models.learners import Classifier, Look
+from openal_ray.models.widths import feature_width
 from openal_ray.selection.purity.clusters import Clusterer, centres_of, clusters_of
 
 
@@ -117,11 +118,7 @@ class OpenDetector:
 
     def build(self, shape: tuple[int, int, int]) -> nn.Module:
         detector: Any = self.classifier.build(shape)
-        detector.eval()
-        with torch.no_grad():
-            maps = detector.forward_features(torch.zeros(1, shape[2], *shape[:2]))
-            width = detector.forward_head(maps, pre_logits=True).shape[1]
-        return OpenNetwork(detector.train(), self.n_classes, width)
+        return OpenNetwork(detector, self.n_classes, feature_width(detector, shape))
 
     def begin_epoch(self, network: nn.Module, epoch: int, targets: np.ndarray, look: Look) -> None:
         assert isinstance(network, OpenNetwork)

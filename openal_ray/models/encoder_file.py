@@ -13,8 +13,9 @@ from typing import Any
 import torch
 import yaml
 
+from openal_ray import config
 from openal_ray.errors import ConfigError, RunError
-from openal_ray.models.contrastive import CSI, SimCLR
+from openal_ray.models.contrastive import Contrastive
 from openal_ray.models.learners import Classifier
 
 WEIGHTS, FACTS = "encoder.pt", "encoder.yaml"
@@ -24,14 +25,14 @@ WEIGHTS, FACTS = "encoder.pt", "encoder.yaml"
 class Saved:
     """An encoder read back; shape is (height, width, channels) of the images that it was trained on."""
 
-    learner: SimCLR | CSI
+    learner: Contrastive
     shape: tuple[int, int, int]
     weights: Mapping[str, torch.Tensor]
 
 
 def write(
     folder: Path,
-    learner: SimCLR | CSI,
+    learner: Contrastive,
     shape: tuple[int, int, int],
     weights: Mapping[str, torch.Tensor],
     further: Mapping[str, Any],
@@ -72,7 +73,7 @@ def read(path: str) -> Saved:
     folder = given.parent if given.suffix == ".pt" else given
     if facts(folder) is None:
         raise ConfigError(
-            f"strategy.encoder: {path}: no encoder here; `openal-ray pretrain` writes {WEIGHTS} and {FACTS} "
+            f"{path}: no encoder here; `openal-ray pretrain` writes {WEIGHTS} and {FACTS} "
             "into its out=DIR when it has finished"
         )
     return _read(folder, (folder / WEIGHTS).stat().st_mtime_ns)
@@ -86,15 +87,15 @@ def _read(folder: Path, modified: int) -> Saved:
         with torch.random.fork_rng(devices=[]):
             learner.build(shape).load_state_dict(weights)
     except Exception as error:  # a damaged file can raise nearly anything
-        raise ConfigError(f"strategy.encoder: {folder}: the encoder cannot be used: {error}") from error
+        raise ConfigError(f"{folder}: the encoder cannot be used: {error}") from error
     return Saved(learner, shape, weights)
 
 
-def _facts(learner: SimCLR | CSI, shape: tuple[int, int, int]) -> dict[str, Any]:
+def _facts(learner: Contrastive, shape: tuple[int, int, int]) -> dict[str, Any]:
     backbone = learner.backbone
-    of_csi = {"shift": learner.shift, "shift_weight": learner.shift_weight} if isinstance(learner, CSI) else {}
+    of_csi = {"shift": learner.shift, "shift_weight": learner.shift_weight} if learner.shift else {}
     return {
-        "method": "csi" if isinstance(learner, CSI) else "simclr",
+        "method": "csi" if learner.shift else "simclr",
         "model": {"name": backbone.name, "pretrained": backbone.pretrained, "params": dict(backbone.params)},
         "shape": list(shape), "mean": list(learner.mean), "std": list(learner.std),
         "projection": learner.projection, "temperature": learner.temperature, **of_csi,
@@ -102,11 +103,12 @@ def _facts(learner: SimCLR | CSI, shape: tuple[int, int, int]) -> dict[str, Any]
     }  # fmt: skip
 
 
-def _learner(found: Mapping[str, Any]) -> tuple[SimCLR | CSI, tuple[int, int, int]]:
+def _learner(found: Mapping[str, Any]) -> tuple[Contrastive, tuple[int, int, int]]:
     """The learner that reads the weights; how it was trained no longer matters."""
     model, (height, width, channels) = found["model"], found["shape"]
     backbone = Classifier(0, model["name"], model["pretrained"], None, model["params"])
-    mean, std = tuple(found["mean"]), tuple(found["std"])
-    if found["method"] == "csi":
-        return CSI(backbone, mean, std, found["projection"], shift=found["shift"]), (height, width, channels)
-    return SimCLR(backbone, mean, std, found["projection"]), (height, width, channels)
+    learner = Contrastive(
+        backbone, tuple(found["mean"]), tuple(found["std"]), found["projection"],
+        views=config.Views(**found["views"]), shift=found["shift"] if found["method"] == "csi" else None,
+    )  # fmt: skip
+    return learner, (height, width, channels)

@@ -11,11 +11,12 @@ from openal_ray.config import is_path
 from openal_ray.errors import ConfigError
 from openal_ray.models import backbones, encoder_file
 from openal_ray.models.checkpoints import PACKAGED
-from openal_ray.models.contrastive import CSI, SimCLR
+from openal_ray.models.contrastive import Contrastive, Looks
 from openal_ray.models.learners import Fitted
 from openal_ray.models.pixels import Refit
 
 PUBLISHED = "pretrained"  # timm's own weights, fetched once
+AS_PUBLISHED = Looks()
 
 
 @dataclass(frozen=True)
@@ -77,16 +78,18 @@ class SavedEncoder:
     learner    what trained it
     shape      of the images that it was trained on
     mean, std  of the normalisation of the images that come
+    looks      how it looks at images that CCAL scores
     """
 
-    learner: SimCLR | CSI
+    learner: Contrastive
     shape: tuple[int, int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    looks: Looks = AS_PUBLISHED
 
     def build(self, shape: tuple[int, int, int]) -> nn.Module:
         network = self.learner.build(self.shape)
-        network.incoming = self.refit()
+        network.incoming, network.looks = self.refit(), self.looks
         return network
 
     def refit(self) -> Refit:
@@ -100,14 +103,17 @@ class SavedEncoder:
         return self
 
 
-def check(name: str, weights: str) -> None:
-    """Raises ConfigError for an encoder that does not exist; builds nothing."""
+def check(name: str, weights: str, key: str = "encoder") -> None:
+    """Raises ConfigError for an encoder that does not exist; builds nothing.
+
+    key  of the strategy that names it, for people
+    """
     if is_path(name):
-        encoder_file.read(name)
+        _read(name, key)
         return
     if ":" in name or name == "small_cnn":
         raise ConfigError(
-            f"strategy.encoder: {name!r} is no network of timm's, such as tf_efficientnet_lite0, "
+            f"strategy.{key}: {name!r} is no network of timm's, such as tf_efficientnet_lite0, "
             "and no path of what `openal-ray pretrain` wrote, such as runs/encoder/encoder.pt"
         )
     backbones.check_name(name)
@@ -115,11 +121,25 @@ def check(name: str, weights: str) -> None:
         raise ConfigError(f"strategy.encoder_weights: must be {PUBLISHED}, {PACKAGED} or a file, got {weights!r}")
 
 
-def fitted(name: str, weights: str, mean: tuple[float, ...], std: tuple[float, ...]) -> Fitted:
+def tells_shifts(name: str, key: str = "encoder") -> bool:
+    """Whether that is the path of an encoder of CSI; raises ConfigError."""
+    return is_path(name) and _read(name, key).learner.shift is not None
+
+
+def fitted(
+    name: str, weights: str, mean: tuple[float, ...], std: tuple[float, ...], looks: Looks = AS_PUBLISHED
+) -> Fitted:
     """The encoder of that name or path, for images normalised with `mean` and `std`; see `Encoder` for `weights`."""
     if not is_path(name):
         return Fitted(Encoder(name, weights, mean, std))
     saved = encoder_file.read(name)
-    encoder = SavedEncoder(saved.learner, saved.shape, mean, std)
+    encoder = SavedEncoder(saved.learner, saved.shape, mean, std, looks)
     incoming = {f"incoming.{key}": tensor for key, tensor in encoder.refit().state_dict().items()}
     return Fitted(encoder, {**saved.weights, **incoming})
+
+
+def _read(name: str, key: str) -> encoder_file.Saved:
+    try:
+        return encoder_file.read(name)
+    except ConfigError as error:
+        raise ConfigError(f"strategy.{key}: {error}") from None

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from openal_ray.errors import ConfigError
 from openal_ray.models.learners import Classifier, Learner
+from openal_ray.models.widths import stage_widths
 
 STAGES = 4  # of a network's stages the last so many are looked at, as in the paper
 Pairing = Literal["neighbours", "ends"]
@@ -86,7 +87,7 @@ class LossPrediction:
                 f"learning_loss looks at the maps of a network's stages, and {type(classifier).__name__} has no "
                 "forward_intermediates, which gives them in timm's models; choose one of those or small_cnn"
             )
-        return LossPredictor(classifier, _stage_widths(classifier, shape), self.hidden)
+        return LossPredictor(classifier, stage_widths(classifier, shape)[-STAGES:], self.hidden)
 
     def loss(
         self, network: nn.Module, images: torch.Tensor, targets: torch.Tensor, progress: float
@@ -123,12 +124,3 @@ class LossPrediction:
         if self.pairing == "ends":
             return places, count - 1 - places
         return 2 * places, 2 * places + 1
-
-
-def _stage_widths(classifier: Any, shape: tuple[int, int, int]) -> list[int]:
-    """The channels of the stages that are looked at, from one black image; eval mode, so that no statistic moves."""
-    classifier.eval()
-    with torch.no_grad():
-        _, stages = classifier.forward_intermediates(torch.zeros(1, shape[2], *shape[:2]), norm=False)
-    classifier.train()
-    return [stage.shape[1] for stage in stages[-STAGES:]]

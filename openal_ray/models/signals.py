@@ -20,13 +20,16 @@ SIGNALS = {
 OWN = {
     "predicted_loss": "[n] the loss that a network of learning_loss expects of itself",
     "projection": "[n, D] of norm 1: what an encoder of SimCLR or CSI compares images by",
+    "view_projections": "[n, D] their mean over random views of the image, each before it is scaled to norm 1",
+    "shift_projections": "[n, S, D] the same of the image in each shift: turned, or its halves swapped",
     "yes": "[n, C] cosines of CLIP's image with the texts that name each class",
     "no": "[n, C] cosines of CLIP's image with the texts that deny each class",
     "binary_logits": "[n, 2, C] no and yes of a binary classifier for each class, of a detector of eoal",
 }
 NAMES = SIGNALS | OWN | monte_carlo.SIGNALS
 CLASSIFIER = ""  # the network whose signals have no prefix; those of a helper are called helper.signal
-WIDE = ("features", "maps", "stages", "projection")  # what read.half stores in float16
+VIEWS = ("view_projections", "shift_projections")  # which look at the images in their own ways
+WIDE = ("features", "maps", "stages", "projection", *VIEWS)  # what read.half stores in float16
 
 
 def split(need: str) -> tuple[str, str]:
@@ -53,11 +56,13 @@ def read(
     """
     names = tuple(names)
     sampled = [name for name in names if name in monte_carlo.SIGNALS]
-    plain = [name for name in names if name not in sampled]
+    plain = [name for name in names if name not in (*sampled, *VIEWS)]
     cut = _cut(network, plain, bool(sampled))
     found, made = monte_carlo.read(cut, images, sampled, sampling) if sampled else ({}, None)
     if plain:
         found |= _read_plain(network, cut, made or cut.body(images), plain)
+    for name in set(names) & set(VIEWS):
+        found[name] = _contrastive(network).forward_views(images, shifts=name == "shift_projections")
     return {name: found[name] for name in names}
 
 
@@ -85,7 +90,7 @@ def _read_plain(network: nn.Module, cut: Cut, made: Made, names: Sequence[str]) 
     if {"features", "projection"} & set(names):
         signals["features"] = cut.head(made.maps, pre_logits=True)
     if "projection" in names:
-        signals["projection"] = _projection_head(network)(signals["features"])
+        signals["projection"] = _contrastive(network).forward_projection(signals["features"])
     if "binary_logits" in names:
         signals["binary_logits"] = network.forward_binary(made.maps)  # type: ignore[operator]
     if {"logits", "probs"} & set(names):
@@ -106,12 +111,12 @@ def _loss_head(network: Any) -> Any:
     return network.forward_loss
 
 
-def _projection_head(network: Any) -> Any:
+def _contrastive(network: Any) -> Any:
     if not hasattr(network, "forward_projection"):
         raise ConfigError(
             f"{type(network).__name__} has no projection: take an encoder that `openal-ray pretrain` has trained"
         )
-    return network.forward_projection
+    return network
 
 
 def _texts(network: Any) -> Any:

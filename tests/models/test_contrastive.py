@@ -9,15 +9,15 @@ import torch
 from openal_ray import config
 from openal_ray.errors import ConfigError
 from openal_ray.models import contrastive, signals
-from openal_ray.models.contrastive import CSI, SHIFTS, SimCLR, nt_xent, shifted
+from openal_ray.models.contrastive import SHIFTS, Contrastive, Looks, nt_xent, shifted
 from openal_ray.models.folding import fold_batchnorm
 from openal_ray.models.learners import Classifier
 from openal_ray.training.loop import autocast
 
 SHAPE = (8, 8, 1)
 MEAN, STD = (0.4,), (0.3,)
-SIMCLR = SimCLR(Classifier(0), MEAN, STD)
-LEARNERS = [SIMCLR, CSI(Classifier(0), MEAN, STD), CSI(Classifier(0), MEAN, STD, shift="cutperm")]
+SIMCLR = Contrastive(Classifier(0), MEAN, STD)
+LEARNERS = [SIMCLR, *(Contrastive(Classifier(0), MEAN, STD, shift=shift) for shift in ("rotation", "cutperm"))]
 UNCHANGED = config.Views(flip=0, jitter=0, grey=0, smallest_crop=1)
 
 
@@ -91,7 +91,7 @@ def test_the_loss_of_simclr_is_that_of_two_views_of_every_image() -> None:
     """Views that change nothing: the pairs are known, and the network sees exactly the images that came."""
     torch.manual_seed(0)
     images = normalised(5)
-    learner = SimCLR(Classifier(0), MEAN, STD, temperature=0.3, views=UNCHANGED)
+    learner = Contrastive(Classifier(0), MEAN, STD, temperature=0.3, views=UNCHANGED)
     network = learner.build(SHAPE).eval()
     loss, right = learner.loss(network, images, torch.zeros(5), 0.0)
     points = network(images).detach().double().numpy()
@@ -103,7 +103,7 @@ def test_the_loss_of_simclr_is_that_of_two_views_of_every_image() -> None:
 def test_the_loss_of_csi_takes_shifts_for_other_images_and_tells_them(shift: contrastive.Shift) -> None:
     torch.manual_seed(0)
     images = normalised(3)
-    learner = CSI(Classifier(0), MEAN, STD, views=UNCHANGED, shift=shift, shift_weight=0.7)
+    learner = Contrastive(Classifier(0), MEAN, STD, views=UNCHANGED, shift=shift, shift_weight=0.7)
     network = learner.build(SHAPE).eval()
     loss, _ = learner.loss(network, images, torch.zeros(3), 0.0)
     points, told = [], []
@@ -118,7 +118,7 @@ def test_the_loss_of_csi_takes_shifts_for_other_images_and_tells_them(shift: con
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("learner", LEARNERS)
-def test_one_step_is_finite_and_reaches_every_weight(learner: SimCLR | CSI, precision: config.Precision) -> None:
+def test_one_step_is_finite_and_reaches_every_weight(learner: Contrastive, precision: config.Precision) -> None:
     torch.manual_seed(0)
     network = learner.build(SHAPE)
     images = normalised(16)
@@ -142,7 +142,7 @@ def test_the_views_are_made_of_pixels_in_0_to_1(monkeypatch: pytest.MonkeyPatch)
     seen = []
     monkeypatch.setattr(contrastive.views, "changed", lambda pixels, views: seen.append(pixels) or pixels)
     pixels = torch.stack([torch.linspace(0, 0.2, 64), torch.linspace(0.8, 1, 64)]).reshape(2, 1, 8, 8)
-    learner = SimCLR(Classifier(0), MEAN, STD, views=UNCHANGED)
+    learner = Contrastive(Classifier(0), MEAN, STD, views=UNCHANGED)
     learner.loss(learner.build(SHAPE), (pixels - MEAN[0]) / STD[0], torch.zeros(2), 0.0)
     torch.testing.assert_close(seen[0], pixels.repeat(2, 1, 1, 1))
 
@@ -151,7 +151,7 @@ def test_the_views_are_made_of_pixels_in_0_to_1(monkeypatch: pytest.MonkeyPatch)
 def test_its_signals(name: str, shape: tuple[int, int, int]) -> None:
     torch.manual_seed(0)
     channels = shape[2]
-    learner = CSI(Classifier(0, name), MEAN * channels, STD * channels, projection=32)
+    learner = Contrastive(Classifier(0, name), MEAN * channels, STD * channels, projection=32, shift="rotation")
     network = learner.build(shape).eval()
     images = torch.randn(3, channels, *shape[:2])
     with torch.inference_mode():
@@ -167,6 +167,43 @@ def test_its_signals(name: str, shape: tuple[int, int, int]) -> None:
         torch.testing.assert_close(signals.read(folded, images, ["projection"])["projection"], found["projection"])
 
 
+@pytest.mark.parametrize("shift", ["rotation", "cutperm"])
+def test_an_image_is_scored_by_its_mean_projection_over_views_and_in_each_shift(shift: contrastive.Shift) -> None:
+    """Against one image, one shift and one view at a time; an image's views do not depend on those beside it."""
+    torch.manual_seed(0)
+    shown = config.Views(jitter=0.5)
+    network = Contrastive(Classifier(0), MEAN, STD, views=shown, shift=shift).build(SHAPE).eval()
+    network.looks = Looks(count=3, share=0.54)
+    images = normalised(4)
+    with torch.inference_mode():
+        found = signals.read(network, images, ["shift_projections", "view_projections", "projection"])
+        for i, image in enumerate(images):
+            expected = torch.zeros(SHIFTS, 128)
+            for view in range(3):
+                generator = torch.Generator().manual_seed(view)
+                pixels = contrastive.views.flipped(image[None] * STD[0] + MEAN[0], 0.5, generator)
+                state = generator.get_state()
+                for number, copy in enumerate(shifted(pixels, shift)):
+                    generator.set_state(state)
+                    whole = shown.model_copy(update={"smallest_crop": 0.54})
+                    made = contrastive.views.changed(copy[None], whole, generator, 0.54)
+                    features = network.backbone((made - MEAN[0]) / STD[0])
+                    expected[number] += network.projection(features)[0] / 3
+            torch.testing.assert_close(found["shift_projections"][i], expected, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(found["view_projections"][i], expected[0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_without_shifts_gives_one_row_an_image() -> None:
+    network = SIMCLR.build(SHAPE).eval()
+    network.looks = Looks(count=2)
+    with torch.inference_mode():
+        found = signals.read(network, normalised(3), ["shift_projections", "view_projections"])
+    assert found["shift_projections"].shape == (3, 1, 128)
+    torch.testing.assert_close(found["shift_projections"][:, 0], found["view_projections"])
+    with pytest.raises(ValueError, match="views must be at least 1 and crop in 0 … 1, got 0 and 0.5"):
+        Looks(0, 0.5)
+
+
 def test_a_classifier_has_no_projection() -> None:
     with pytest.raises(ConfigError, match="SmallCNN has no projection: take an encoder that `openal-ray pretrain`"):
         signals.read(Classifier(3).build(SHAPE).eval(), torch.zeros(1, 1, 8, 8), ["projection"])
@@ -174,12 +211,12 @@ def test_a_classifier_has_no_projection() -> None:
 
 def test_rotation_of_images_that_are_not_square_is_refused() -> None:
     with pytest.raises(ConfigError, match="rotation turns square images, got 8×12; choose cutperm"):
-        CSI(Classifier(0), MEAN, STD).build((8, 12, 1))
-    assert CSI(Classifier(0), MEAN, STD, shift="cutperm").build((8, 12, 1))
+        Contrastive(Classifier(0), MEAN, STD, shift="rotation").build((8, 12, 1))
+    assert Contrastive(Classifier(0), MEAN, STD, shift="cutperm").build((8, 12, 1))
 
 
 def test_the_reader_takes_the_same_weights() -> None:
-    learner = CSI(Classifier(0, checkpoint="somewhere.pt"), MEAN, STD, projection=16)
+    learner = Contrastive(Classifier(0, checkpoint="somewhere.pt"), MEAN, STD, projection=16, shift="rotation")
     reader = learner.reader()
     assert reader.backbone.checkpoint is None and reader.projection == 16
     assert list(reader.build(SHAPE).state_dict()) == list(LEARNERS[1].build(SHAPE).state_dict())

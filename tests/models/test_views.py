@@ -102,6 +102,21 @@ def test_views_stay_in_range_differ_and_come_again_from_the_seed(channels: int) 
     assert not torch.equal(views.changed(views.flipped(same, settings.flip), settings), made)
 
 
+def test_a_generator_gives_all_pictures_the_same_draws_whatever_the_batch() -> None:
+    pictures = torch.rand(6, 3, 12, 12, generator=torch.Generator().manual_seed(2))
+    settings, state = config.Views(), torch.get_rng_state()
+    for seed in range(8):  # both flips, and jitter on and off
+
+        def made(some: torch.Tensor, seed: int = seed) -> torch.Tensor:
+            generator = torch.Generator().manual_seed(seed)
+            return views.changed(views.flipped(some, settings.flip, generator), settings, generator)
+
+        torch.testing.assert_close(made(pictures), torch.cat([made(one[None]) for one in pictures]))
+    assert torch.equal(torch.get_rng_state(), state)
+    sizes, _ = views.draw_crops(pictures, 0.54, 0.54, torch.Generator().manual_seed(0))
+    assert sizes.shape == (1, 2) and sizes.prod().item() == pytest.approx(0.54)
+
+
 def test_shares_are_shares_and_can_be_switched_off() -> None:
     torch.manual_seed(0)
     pictures = torch.rand(2000, 3, 4, 4)

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from openal_ray import seeds
-from openal_ray.models.encoders import PUBLISHED
+from openal_ray.models.contrastive import Looks
+from openal_ray.models.encoders import PUBLISHED, tells_shifts
 from openal_ray.record import PastQuery
 from openal_ray.selection import scores
 from openal_ray.selection.halves import Picks
@@ -14,38 +15,48 @@ from openal_ray.selection.purity.meta_net import MetaNet, MetaPlan, fit_meta_net
 from openal_ray.selection.purity.mqnet import MqnetHalf, labelled_similarity, pick_mqnet
 from openal_ray.selection.quotas import even_quotas
 from openal_ray.shard import Part
-from openal_ray.strategies.features import CLASSIFIER, Features
+from openal_ray.strategies.features import CLASSIFIER, Features, needs_of
 from openal_ray.strategies.learned_loss import learning_loss
 from openal_ray.strategies.strategy import Strategy
 from openal_ray.strategies.view import View
 
+_SEEN = "view_projections"  # what CCAL compares images by
 _LEAST = 1e-12  # a probability below counts as this, so that a loss stays finite
 
 
 def ccal(
-    encoder: str = CLASSIFIER, encoder_weights: str = PUBLISHED, form: Form = "official", k: float = 100.0,
-    t: float = 0.9,
+    semantic: str = CLASSIFIER, distinctive: str = CLASSIFIER, encoder_weights: str = PUBLISHED,
+    form: Form = "official", k: float = 100.0, t: float = 0.9, views: int = 10, crop: float = 0.54,
 ) -> Strategy:  # fmt: skip
     """CCAL (Du et al. 2021, §3): like a class at large, yet unlike its labelled images; a share for each class.
 
-    encoder, encoder_weights  see `openal_ray.strategies.features`; the paper trains two by contrast
-    form                      official, or openal: see `openal_ray.selection.purity.ccal`
-    k, t                      steepness and threshold of the semantic score
-    Differs: one encoder gives semantic and distinctive features, and one view of an image; rotations are left out.
+    semantic         the encoder that says what images are like at large; the paper pre-trains SimCLR on the pool
+    distinctive      the encoder that says how images of a class differ; the paper pre-trains CSI, whose quarter turns
+                     of an image have a say each
+    encoder_weights  of both, where they are timm's; for all three see `openal_ray.strategies.features`
+    form             official, or openal: see `openal_ray.selection.purity.ccal`
+    k, t             steepness and threshold of the semantic score
+    views            of an image that an encoder of `openal-ray pretrain` looks at; OpenAL: 1
+    crop             share of an image that such a view shows
+    Differs: see `openal_ray.models.contrastive.ContrastiveNetwork.forward_views`. Other encoders, and the round's own
+    features where none is given, see an image once, as it is.
     """
     if form not in ("official", "openal"):
         raise ValueError(f"form must be official or openal, got {form!r}")
-    features, plan = Features(encoder, encoder_weights), CcalPlan(form, k, t)
+    looks, plan = Looks(views, crop), CcalPlan(form, k, t)
+    shifted = "shift_projections" if tells_shifts(distinctive, "distinctive") else _SEEN
+    alike = Features(semantic, encoder_weights, of_pretrained=_SEEN, name="semantic", looks=looks)
+    unlike = Features(distinctive, encoder_weights, of_pretrained=shifted, name="distinctive", looks=looks)
 
     def pick(view: View, budget: int, rng: np.random.Generator) -> Picks:
-        rows = features.labelled(view)
-        if rows is None:
+        rows, shifts = alike.labelled(view), unlike.labelled(view)
+        if rows is None or shifts is None:
             return view.draw(budget, rng)
-        labelled = LabelledViews(rows, rows[:, None], view.labelled_classes)
+        labelled = LabelledViews(rows, _by_shift(shifts), view.labelled_classes)
         quotas = even_quotas(budget, view.n_classes, rng)
-        return pick_ccal(view.open(_ccal_half, features, labelled, view.n_classes, plan), quotas)
+        return pick_ccal(view.open(_ccal_half, alike, unlike, labelled, view.n_classes, plan), quotas)
 
-    return Strategy(**features.needs, pick=pick)
+    return Strategy(**needs_of(alike, unlike), pick=pick)
 
 
 def mqnet(
@@ -54,7 +65,7 @@ def mqnet(
 ) -> Strategy:  # fmt: skip
     """MQ-Net (Park et al. 2022, §4): learns from every query how to weigh purity against informativeness.
 
-    encoder, encoder_weights  see `openal_ray.strategies.features`; the paper trains one by contrast (CSI)
+    encoder, encoder_weights  see `openal_ray.strategies.features`; the paper pre-trains one by CSI
     informativeness           least_confidence, or learning_loss as in the paper's tables
     epochs                    of the network that weighs, 100 steps each
     pairs                     flip (official) or next (openal)
@@ -65,7 +76,7 @@ def mqnet(
             "informativeness is least_confidence or learning_loss, pairs flip or next and epochs at least 1, got "
             f"{informativeness!r}, {pairs!r} and {epochs}"
         )
-    features = Features(encoder, encoder_weights)
+    features = Features(encoder, encoder_weights, of_pretrained="projection")
     loss = learning_loss() if informativeness == "learning_loss" else None
     plan = MetaPlan(epochs=epochs, pairs="flip" if pairs == "flip" else "next")
 
@@ -89,9 +100,16 @@ def _taught(history: tuple[PastQuery, ...], plan: MetaPlan) -> MetaNet | None:
     return fit_meta_net(last.notes["inputs"], value, seeds.rng(0, last.round, "meta net"), plan)
 
 
-def _ccal_half(part: Part, features: Features, labelled: LabelledViews, n_classes: int, plan: CcalPlan) -> CcalHalf:
-    rows = features.of(part.signals)
-    return CcalHalf(rows, rows[:, None], labelled, n_classes, part.indices, plan)
+def _by_shift(rows: np.ndarray) -> np.ndarray:
+    """[n, S, D], also where an encoder sees images only as they are."""
+    return rows if rows.ndim == 3 else rows[:, None]
+
+
+def _ccal_half(
+    part: Part, semantic: Features, distinctive: Features, labelled: LabelledViews, n_classes: int, plan: CcalPlan
+) -> CcalHalf:
+    rows, shifts = semantic.of(part.signals), _by_shift(distinctive.of(part.signals))
+    return CcalHalf(rows, shifts, labelled, n_classes, part.indices, plan)
 
 
 def _mqnet_half(part: Part, features: Features, labelled: np.ndarray | None, by_loss: bool) -> MqnetHalf:
