@@ -1,6 +1,6 @@
 """Networks that tell images of known classes from others: one output more, and what some papers add to its loss."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from openal_ray import seeds
+from openal_ray import config, seeds
 from openal_ray.models.learners import Classifier, Look
 from openal_ray.models.widths import feature_width
 from openal_ray.selection.purity.clusters import Clusterer, centres_of, clusters_of
@@ -92,6 +92,12 @@ class OpenNetwork(nn.Module):
         return found
 
 
+def own_optimizer(lr: float = 0.01, nesterov: bool = True) -> config.Optimizer:
+    """How the authors of EOAL train the binary classifiers, at a constant rate; OpenAL without Nesterov's momentum."""
+    params = {"momentum": 0.9, "weight_decay": 5e-4, "nesterov": nesterov}
+    return config.Optimizer(name="sgd", lr=lr, params=params)
+
+
 @dataclass(frozen=True)
 class OpenDetector:
     """EOAL's detector (Safaei et al. 2024, §3): cross-entropy, binary classifiers, and clusters of rejected images.
@@ -101,8 +107,8 @@ class OpenDetector:
     tuplet       weight of the pull towards the own cluster's centre
     recluster    epochs between clusterings of the rejected images (the authors: 1)
     clusterer    kmeans, or finch as the authors (see `selection.purity.finch` for its licence)
-    Differs: an image's own cluster is that of the nearest centre, which is its cluster as long as features move little;
-    the binary classifiers share the detector's optimiser.
+    binary       the optimiser of the binary classifiers; None: they share the detector's, and its schedule
+    Differs: an image's own cluster is that of the nearest centre, which is its cluster as long as features move little.
     """
 
     classifier: Classifier
@@ -111,6 +117,7 @@ class OpenDetector:
     tuplet: float = 0.1
     recluster: int = 10
     clusterer: Clusterer = "kmeans"
+    binary: config.Optimizer | None = field(default_factory=own_optimizer)
 
     @property
     def n_classes(self) -> int:
@@ -119,6 +126,10 @@ class OpenDetector:
     def build(self, shape: tuple[int, int, int]) -> nn.Module:
         detector: Any = self.classifier.build(shape)
         return OpenNetwork(detector, self.n_classes, feature_width(detector, shape))
+
+    def head(self, network: nn.Module) -> tuple[nn.Module, config.Optimizer] | None:
+        assert isinstance(network, OpenNetwork)
+        return None if self.binary is None else (network.binary, self.binary)
 
     def begin_epoch(self, network: nn.Module, epoch: int, targets: np.ndarray, look: Look) -> None:
         assert isinstance(network, OpenNetwork)

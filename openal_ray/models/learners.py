@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from openal_ray import config
 from openal_ray.models import backbones
 
 Look = Callable[[np.ndarray, Callable[[nn.Module, torch.Tensor], torch.Tensor]], np.ndarray]
@@ -52,6 +53,15 @@ class EpochLearner(Protocol):
         targets  int64 [L] of the job
         look     (positions, read) to the array that `read(network in eval mode, images)` gives for those images
         """
+        ...
+
+
+@runtime_checkable
+class HeadLearner(Protocol):
+    """A learner one part of whose network has an optimiser of its own, at a constant rate."""
+
+    def head(self, network: nn.Module) -> tuple[nn.Module, config.Optimizer] | None:
+        """That part, and how it is optimised; None if it shares the plan's optimiser and schedule."""
         ...
 
 

@@ -15,7 +15,7 @@ from torch import distributed, nn
 from openal_ray import config, seeds
 from openal_ray.data.images import Images
 from openal_ray.errors import ConfigError, TrainingError
-from openal_ray.models.learners import EpochLearner
+from openal_ray.models.learners import EpochLearner, HeadLearner
 from openal_ray.models.pixels import Augmentation, Normalise, augmentation, check_augmentation
 from openal_ray.training import batches, optimisation
 from openal_ray.training.batches import Part
@@ -97,7 +97,9 @@ class _Training:
             )
         self.normalise = Normalise(job.mean, job.std).to(team.device)
         self.augment = augmentation(self.plan.augment, images.shape)
-        self.optimizer = optimisation.optimizer(self.plan.optimizer, self.network)
+        head = job.learner.head(self.network) if isinstance(job.learner, HeadLearner) else None
+        self.optimizer = optimisation.optimizer(self.plan.optimizer, self.network, without=head and head[0])
+        self.optimizers = [self.optimizer, *([optimisation.optimizer(head[1], head[0])] if head else [])]
         steps = math.ceil(batches.per_epoch(len(job.indices), self.plan) / self.plan.accumulate)
         self.scheduler = optimisation.scheduler(self.optimizer, self.plan, steps)
         self.scaler = torch.amp.GradScaler(team.device.type, enabled=self.plan.precision == "float16")
@@ -142,9 +144,10 @@ class _Training:
             loss, right = self._loss(self.parallel, pixels, targets, self.augment, progress)
             self.scaler.scale(loss * part.weight).backward()
         if part.last:
-            self.scaler.step(self.optimizer)
+            for optimizer in self.optimizers:
+                self.scaler.step(optimizer)
+                optimizer.zero_grad(set_to_none=True)
             self.scaler.update()
-            self.optimizer.zero_grad(set_to_none=True)
             self.scheduler.step()
         return _totals(loss.detach(), right / len(targets), part.count)
 
@@ -229,7 +232,7 @@ class _Training:
     def _state(self) -> State:
         return {
             "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "scheduler": self.scheduler.state_dict(),
             "scaler": self.scaler.state_dict(),
             "history": [asdict(epoch) for epoch in self.history],
@@ -238,7 +241,8 @@ class _Training:
 
     def _restore(self, state: State) -> None:
         self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         self.scheduler.load_state_dict(state["scheduler"])
         self.scaler.load_state_dict(state["scaler"])
         self.history = [Epoch(**epoch) for epoch in state["history"]]

@@ -17,8 +17,13 @@ UNFIT = {
 }  # the base class; one that evaluates the loss itself; sparse gradients only
 
 
-def optimizer(choice: config.Optimizer, network: nn.Module) -> torch.optim.Optimizer:
-    """An optimiser of torch.optim, or lars, in any case; raises ConfigError for an unknown name or parameter."""
+def optimizer(choice: config.Optimizer, network: nn.Module, without: nn.Module | None = None) -> torch.optim.Optimizer:
+    """An optimiser of torch.optim, or lars, in any case; raises ConfigError for an unknown name or parameter.
+
+    without  the part of the network whose weights it leaves alone
+    """
+    apart = {id(parameter) for parameter in without.parameters()} if without else set()
+    parameters = [parameter for parameter in network.parameters() if id(parameter) not in apart]
     known: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
         name.lower(): value
         for name, value in vars(torch.optim).items()
@@ -27,7 +32,7 @@ def optimizer(choice: config.Optimizer, network: nn.Module) -> torch.optim.Optim
     if choice.name.lower() not in known:
         raise ConfigError(f"train.optimizer.name: {unknown_name('optimiser', choice.name, known)}")
     try:
-        return known[choice.name.lower()](network.parameters(), lr=choice.lr, **choice.params)
+        return known[choice.name.lower()](parameters, lr=choice.lr, **choice.params)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"train.optimizer.params: {choice.name}: {error}") from None
 

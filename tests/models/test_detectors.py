@@ -1,6 +1,7 @@
 """Detectors: the losses of their papers by hand, clusters, and what they read."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from openal_ray import config
 from openal_ray.data.images import ArrayImages
 from openal_ray.models import signals
-from openal_ray.models.detectors import Detector, OpenDetector, OpenNetwork
+from openal_ray.models.detectors import Detector, OpenDetector, OpenNetwork, own_optimizer
 from openal_ray.models.learners import Classifier
 from openal_ray.training.job import Job
 from openal_ray.training.loop import NoKeeper, Team, train
@@ -111,3 +112,34 @@ def test_training_leaves_the_centres_of_the_rejected_images_in_the_network() -> 
         (2, 4),
         (2, 64),
     ]
+
+
+@pytest.mark.parametrize("nesterov", [True, False])
+def test_the_binary_classifiers_have_a_constant_sgd_of_their_own(nesterov: bool) -> None:
+    """Their weights after a few steps, by hand; those of the detector are what they are without binary classifiers."""
+    images = ArrayImages(np.random.default_rng(0).integers(0, 256, (12, 8, 8, 1), dtype=np.uint8))
+    targets = np.arange(12) % 3
+    plan = config.Train(epochs=6, batch_size=12, scheduler={"name": "multi_step", "params": {"milestones": [1]}})
+
+    def trained(learner: OpenDetector) -> dict[str, torch.Tensor]:
+        job = Job("d", learner, np.arange(12), targets, plan, (0.5,), (0.5,), 1, 2)
+        return train(job, images, Team(), NoKeeper()).weights
+
+    learner = OpenDetector(Classifier(4), tuplet=0, binary=own_optimizer(0.2, nesterov))
+    own, shared = trained(learner), trained(replace(learner, binary=None))
+    assert not torch.equal(own["binary.weight"], shared["binary.weight"])
+    torch.manual_seed(1)
+    network = learner.build((8, 8, 1))
+    main = torch.optim.AdamW(network.detector.parameters(), lr=1e-3)
+    velocity = torch.zeros_like(network.binary.weight)
+    pixels = torch.from_numpy(images.load(np.arange(12))).permute(0, 3, 1, 2).float()
+    for epoch in range(6):
+        main.param_groups[0]["lr"] = 1e-3 if epoch < 1 else 1e-4
+        network.zero_grad()
+        learner.loss(network, (pixels / 255 - 0.5) / 0.5, torch.from_numpy(targets), 0.0)[0].backward()
+        main.step()
+        with torch.no_grad():
+            gradient = network.binary.weight.grad + 5e-4 * network.binary.weight
+            velocity = 0.9 * velocity + gradient if epoch else gradient.clone()
+            network.binary.weight -= 0.2 * (gradient + 0.9 * velocity if nesterov else velocity)
+    torch.testing.assert_close(own["binary.weight"], network.binary.weight.detach(), rtol=1e-3, atol=1e-4)

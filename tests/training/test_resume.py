@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from openal_ray import config
+from openal_ray.models.detectors import OpenDetector
 from openal_ray.models.learners import Classifier
 from openal_ray.training.job import Epoch, Job, Trained
 from openal_ray.training.loop import State, Team, train
@@ -60,6 +61,14 @@ def test_resuming_after_any_epoch_gives_the_same_weights(name: str) -> None:
         assert same(resumed.weights, undisturbed.weights)
         untimed = [[replace(epoch, seconds=0.0) for epoch in made.history] for made in (resumed, undisturbed)]
         assert untimed[0] == untimed[1]
+
+
+def test_a_detector_goes_on_with_its_clusters_and_both_its_optimisers() -> None:
+    one = job(learner=OpenDetector(Classifier(N_CLASSES), recluster=2), epochs=5)
+    undisturbed, saved = run(one)
+    assert undisturbed.weights["n_centres"] > 0
+    for state in saved:
+        assert same(run(one, state)[0].weights, undisturbed.weights)
 
 
 def test_the_best_weights_survive_though_no_later_epoch_is_better() -> None:

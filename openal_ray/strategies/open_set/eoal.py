@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from openal_ray.models.detectors import OpenDetector, OpenNetwork
+from openal_ray.models.detectors import OpenDetector, OpenNetwork, own_optimizer
 from openal_ray.models.learners import Classifier
 from openal_ray.selection.distances import nearest
 from openal_ray.selection.grouped import GroupedHalf
@@ -27,16 +27,17 @@ LOGITS, BINARY, FEATURES = f"{NAME}.logits", f"{NAME}.binary_logits", f"{NAME}.f
 
 def eoal(
     form: Form = "official", diverse: bool = True, clusterer: Clusterer = "kmeans", rejected: float = 0.8,
-    recluster: int = 10, train: Plan | None = None,
+    recluster: int = 10, binary_lr: float | None = 0.01, train: Plan | None = None,
 ) -> Strategy:  # fmt: skip
     """EOAL (Safaei et al. 2024, §3): low entropy of binary classifiers, high entropy of distances to rejected images.
 
-    form       official, or openal, whose first entropy is in nats
+    form       official, or openal, whose first entropy is in nats and whose binary classifiers go without Nesterov
     diverse    spread the query over clusters of the images that are predicted known
     clusterer  of these and of rejected images: kmeans, or finch as the authors, a package that is not free for
                commercial use; with finch the candidates' features travel to the driver
     rejected   share alpha of rejected images in the detector's loss
     recluster  epochs between clusterings of the rejected images (the authors: 1)
+    binary_lr  constant rate of the SGD that trains the binary classifiers; null: as the detector
     train      keys of `train` for the detector; otherwise it trains as the classifier does
     Differs: see `openal_ray.models.detectors.OpenDetector` and `openal_ray.selection.quotas`.
     """
@@ -44,7 +45,10 @@ def eoal(
         raise ValueError(f"form is official or openal and clusterer kmeans or finch, got {form!r} and {clusterer!r}")
     if not 0 <= rejected <= 1 or recluster < 1:
         raise ValueError(f"rejected must be in 0 … 1 and recluster at least 1, got {rejected} and {recluster}")
+    if binary_lr is not None and binary_lr <= 0:
+        raise ValueError(f"binary_lr must be above 0, got {binary_lr}")
     check_plan(train)
+    binary = own_optimizer(binary_lr, nesterov=form == "official") if binary_lr else None
 
     def pick(view: View, budget: int, rng: np.random.Generator) -> Picks:
         halves = view.open(_Half, form)
@@ -53,7 +57,7 @@ def eoal(
         return pick_by_cluster(Inner(halves, "ranked"), budget, spare=True)
 
     def build(wider: Classifier) -> OpenDetector:
-        return OpenDetector(wider, rejected=rejected, recluster=recluster, clusterer=clusterer)
+        return OpenDetector(wider, rejected=rejected, recluster=recluster, clusterer=clusterer, binary=binary)
 
     return Strategy(
         needs=(LOGITS, BINARY, FEATURES), pick=pick, prepare=trained(build, train),
