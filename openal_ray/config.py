@@ -166,6 +166,9 @@ class OpenSet(Section):
     noise_ratio: float | None = Field(
         None, ge=0, lt=1, description="share of other images in the pool; not given: all there are (mismatch protocols)"
     )
+    share_of: Literal["pool", "all"] = Field(
+        "pool", description="what noise_ratio is a share of: the pool, or all images of the data set (ALScope)"
+    )
     clean_start: int = Field(0, ge=0, description="start-set images that noise_ratio does not count (CCAL)")
     seed: int = Field(0, ge=0, description="draws which other images stay; the same for all runs compared")
     other: Name | None = Field(None, description="another data set whose images join as out-of-distribution")

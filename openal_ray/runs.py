@@ -153,7 +153,9 @@ def opened(closed: Dataset, configuration: Config) -> Opened:
     chosen = configuration.open_set
     assert chosen is not None
     draw = Draw(chosen.draw.rule, chosen.draw.seed, chosen.draw.trial)
-    protocol = OpenSet(chosen.known, draw, chosen.unknown, chosen.noise_ratio, chosen.clean_start, chosen.seed)
+    protocol = OpenSet(
+        chosen.known, draw, chosen.unknown, chosen.noise_ratio, chosen.clean_start, chosen.seed, chosen.share_of
+    )
     return open_set.opened(closed, protocol, closed_dataset(configuration, chosen.other) if chosen.other else None)
 
 

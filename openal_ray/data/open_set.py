@@ -1,13 +1,14 @@
 """Open-set forms of a closed data set: some classes are known, the images of all others are out-of-distribution (OOD).
 
-Two families of protocols exist, and their results cannot be compared. *Noise ratio* (OpenAL, MQNet, CCAL): so many OOD
-images are drawn that they make up a given share of the pool. *Mismatch* (LfOSA, EOAL, EAOA): every image of a class
-that is not known is OOD. See `open_set_start` for the start sets of both.
+Two families of protocols exist, and their results cannot be compared. *Noise ratio* (OpenAL, MQNet, CCAL, ALScope): so
+many OOD images are drawn that they make up a given share of the pool. *Mismatch* (LfOSA, EOAL, EAOA): every image of a
+class that is not known is OOD. See `openal_ray.start_set` for the start sets of both.
 """
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil
+from typing import Literal
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from openal_ray.data.known_classes import Draw, Known, known_classes
 from openal_ray.errors import ConfigError
 from openal_ray.pool import OUT_OF_DISTRIBUTION
 
+ShareOf = Literal["pool", "all"]
+
 
 @dataclass(frozen=True)
 class OpenSet:
@@ -27,6 +30,8 @@ class OpenSet:
     draw         how they are drawn where `known` is a number
     unknown      words that mean "none of the classes": images of a class of such a name are OOD
     noise_ratio  share of OOD images in the pool, 0 <= noise_ratio < 1; None: the mismatch family, all of them
+    share_of     what the noise ratio is a share of: pool; or all, the data set's images, as in ALScope's code, where
+                 known ones are left out if OOD images are too few to be that share
     clean_start  images of a start set without OOD that the noise ratio does not count (CCAL: 800)
     seed         draws which OOD images stay; not the experiment's seed, so all its runs share one data set
     """
@@ -37,6 +42,7 @@ class OpenSet:
     noise_ratio: float | None = None
     clean_start: int = 0
     seed: int = 0
+    share_of: ShareOf = "pool"
 
     @property
     def family(self) -> str:
@@ -51,7 +57,7 @@ class Opened:
     dataset   classes are the known ones; train labels are places among them, -1 = OOD; only known ones are tested.
               Its first train images are those of the closed data set, under the same dataset indices, whatever is
               known: what was read from them with a fixed network serves every protocol, seed and noise ratio
-              Its `outside` are OOD images that the noise ratio leaves over, or that the source marks as validation
+              Its `outside` are images that the noise ratio leaves over, or OOD ones that the source marks as validation
     ood_test  the test images of no known class, to evaluate rejection; may be empty
     """
 
@@ -94,7 +100,11 @@ def opened(closed: Dataset, protocol: OpenSet, other: Dataset | None = None) -> 
         validation=np.flatnonzero(is_validation & (labels >= 0)),
     )
     outside = np.flatnonzero(is_validation & (labels < 0))
-    surplus = _surplus(dataset, protocol, np.flatnonzero(~is_validation & (labels == OUT_OF_DISTRIBUTION)))
+    surplus = _surplus(
+        dataset,
+        protocol,
+        *(np.flatnonzero(~is_validation & which) for which in (labels >= 0, labels == OUT_OF_DISTRIBUTION)),
+    )
     return Opened(replace(dataset, outside=np.union1d(outside, surplus)), rejected_test)
 
 
@@ -116,17 +126,24 @@ def ood_count(n_id: int, protocol: OpenSet) -> int:
     return ceil(exact) if protocol.clean_start else round(exact)
 
 
-def _surplus(dataset: Dataset, protocol: OpenSet, ood: np.ndarray) -> np.ndarray:
-    """Those of the OOD indices that the noise ratio leaves over."""
+def _surplus(dataset: Dataset, protocol: OpenSet, known: np.ndarray, ood: np.ndarray) -> np.ndarray:
+    """Those of the indices of both kinds that the noise ratio leaves over."""
     if protocol.noise_ratio is None:
         return ood[:0]
-    n_id = int((dataset.labels >= 0).sum()) - len(dataset.validation)
-    wanted = ood_count(n_id, protocol)
+    rng = np.random.default_rng(protocol.seed)
+    if protocol.share_of == "all":
+        ratio = Fraction(str(protocol.noise_ratio))
+        wanted = round(ratio * (len(known) + len(ood)))
+        if wanted <= len(ood):
+            return np.sort(rng.permutation(ood)[wanted:])
+        return np.sort(rng.permutation(known)[round(len(ood) / ratio - len(ood)) :])
+    wanted = ood_count(len(known), protocol)
     if wanted > len(ood):
-        counted = n_id - protocol.clean_start
+        counted = len(known) - protocol.clean_start
         raise ConfigError(
             f"open_set.noise_ratio={protocol.noise_ratio} beside {counted} images of {len(dataset.classes)} known "
             f"classes needs {wanted} OOD images, but {dataset.name} has {len(ood)}: at most "
-            f"{np.floor(1000 * len(ood) / (len(ood) + counted)) / 1000}. Lower it, or know fewer classes."
+            f"{np.floor(1000 * len(ood) / (len(ood) + counted)) / 1000}. Lower it, know fewer classes, or leave out "
+            "known images by open_set.share_of=all."
         )
-    return np.sort(np.random.default_rng(protocol.seed).permutation(ood)[wanted:])
+    return np.sort(rng.permutation(ood)[wanted:])

@@ -62,6 +62,20 @@ def test_too_few_ood_images_are_refused_with_the_numbers() -> None:
         opened(closed(), OpenSet(known=3, noise_ratio=0.5))
 
 
+@pytest.mark.parametrize(
+    ("known", "ratio", "n_known", "n_ood"),
+    [(2, 0.2, 60, 30), (2, 0.6, 60, 90), (3, 0.4, 90, 60), (4, 0.4, 45, 30), (3, 0.8, 15, 60)],
+)
+def test_a_share_of_all_images_leaves_known_ones_out_where_others_are_too_few(
+    known: int, ratio: float, n_known: int, n_ood: int
+) -> None:
+    """ALScope's rule: round(r · 150) others; where there are fewer, all of them beside round(n / r - n) known ones."""
+    dataset = opened(closed(), OpenSet(known, Draw("lfosa"), noise_ratio=ratio, share_of="all")).dataset
+    labels = dataset.labels[Pool(150).hold_out(dataset.outside).unlabelled.between(0, 150)]
+    assert ((labels >= 0).sum(), (labels == -1).sum()) == (n_known, n_ood)
+    assert len(np.unique(labels)) == known + 1
+
+
 def test_counts_of_ood_images() -> None:
     assert ood_count(20_000, OpenSet(noise_ratio=0.1)) == 2222
     assert ood_count(20_000, OpenSet(noise_ratio=0.6)) == 30_000
