@@ -15,12 +15,12 @@ _NUMBERS = 2**17  # probabilities scored at a time: 1 MB of float64, so that the
 
 def least_confidence(probs: np.ndarray) -> np.ndarray:
     """1 - p1, p1 the highest probability: 0 for a certain image, 1 - 1/C for a uniform one."""
-    return _scored(probs, 1, lambda p: 1.0 - p.max(axis=1))
+    return _scored(probs, lambda p: 1.0 - p.max(axis=1))
 
 
 def margin(probs: np.ndarray) -> np.ndarray:
     """1 - (p1 - p2), p1 and p2 the two highest: 1 when they are equal."""
-    return _scored(probs, 2, lambda p: 1.0 + np.subtract(*_two_highest(p)))
+    return _scored(probs, lambda p: 1.0 + np.subtract(*_two_highest(p)))
 
 
 def ratio(probs: np.ndarray) -> np.ndarray:
@@ -28,12 +28,12 @@ def ratio(probs: np.ndarray) -> np.ndarray:
 
     The literature takes the smallest p1 / p2; this is its inverse, so that higher = more wanted and p2 = 0 is harmless.
     """
-    return _scored(probs, 2, lambda p: np.divide(*_two_highest(p)))
+    return _scored(probs, lambda p: np.divide(*_two_highest(p)))
 
 
 def entropy(probs: np.ndarray) -> np.ndarray:
     """-sum p ln p in nats, with 0 ln 0 = 0: ln C for a uniform image."""
-    return _scored(probs, 1, _entropies)
+    return _scored(probs, _entropies)
 
 
 def bald(mc_probs: np.ndarray) -> np.ndarray:
@@ -80,16 +80,18 @@ def _votes(p: np.ndarray) -> np.ndarray:
 
 
 def _two_highest(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """p2 and p1 of every row."""
+    """p2 and p1 of every row; p2 is 0 where there is but one class, so that such an image is certain."""
+    if p.shape[1] == 1:
+        return np.zeros(len(p)), p[:, 0]
     highest = np.partition(p, p.shape[1] - 2, axis=1)[:, -2:]
     return highest[:, 0], highest[:, 1]
 
 
-def _scored(probs: np.ndarray, least_classes: int, score: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def _scored(probs: np.ndarray, score: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """`score` of all rows in float64, once it is known that they can be probabilities."""
     probs = np.asarray(probs)
-    if probs.ndim != 2 or probs.shape[1] < least_classes:
-        raise ValueError(f"probs must have shape [n, C] with C >= {least_classes}, got {probs.shape}")
+    if probs.ndim != 2 or probs.shape[1] < 1:
+        raise ValueError(f"probs must have shape [n, C] with C >= 1, got {probs.shape}")
     return _in_pieces("probs", probs, score)
 
 

@@ -14,7 +14,7 @@ from openal_ray.pool import Listed, Pool
 from openal_ray.shard import ReadOrder
 from openal_ray.strategies import catalogue
 from openal_ray.strategies.strategy import Strategy
-from openal_ray.testing.pools import HARD_CASES, ROUND, SEED, Case, case
+from openal_ray.testing.pools import HARD_CASES, ONE_KNOWN, ROUND, SEED, Case, case
 from openal_ray.workers import LocalShards, ReadReport
 
 
@@ -97,6 +97,24 @@ def labelled_sets(strategy: Strategy) -> None:
         _assert_valid(case().ask(strategy, 20, pool=pool).indices, pool, 20)
 
 
+def open_sets(strategy: Strategy) -> None:
+    """It works with one known class, whatever was rejected: nothing, one image, or nearly all that was asked.
+
+    A single rejected image among many labelled ones leaves most batches of a detector's training without one; so many
+    beside one label that it takes every image for unknown leave no candidate. The last pool is below the budget.
+    """
+    one = case(ONE_KNOWN)
+    zeros, others = (np.flatnonzero(which) for which in (one.labels == 0, one.labels != 0))
+    for n_labelled, n_rejected, n_left in ((1, 0, 200), (40, 1, 200), (1, 150, 200), (1, 150, 20)):
+        labelled, rejected = zeros[:n_labelled], others[:n_rejected]
+        unlabelled = np.setdiff1d(np.arange(one.pool.size), np.append(labelled, rejected))
+        held_out = unlabelled[n_left:]
+        pool = Pool(one.pool.size, labelled, one.labels[labelled], rejected, held_out)
+        found = one.ask(strategy, 30, pool=pool)
+        _assert_valid(found.indices, pool, 30)
+        assert not (strategy.reads and np.isnan(found.scores).any()), f"{n_rejected} rejected images: a score is NaN"
+
+
 def candidate_subsets(strategy: Strategy) -> None:
     """It stays within a candidate subset, a count or a share."""
     pool = case().pool
@@ -133,7 +151,7 @@ CHECKS: dict[str, Callable[[Strategy], None]] = {
     check.__name__: check
     for check in (
         counts, rejected_images, shards, batches, order_of_arrival, pickling, disk, hard_pools, labelled_sets,
-        candidate_subsets, reading, seeds_decide,
+        open_sets,        candidate_subsets, reading, seeds_decide,
     )
 }  # fmt: skip
 """By name; each raises AssertionError for a strategy that fails it."""

@@ -1,7 +1,7 @@
 """Small pools and networks to try strategies on: real digits, and the hard cases."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -24,6 +24,7 @@ from openal_ray.workers import LocalShards, Shards
 
 N_CLASSES = 10
 LEARNER = Classifier(N_CLASSES, params={"drop_rate": 0.3})  # dropout, for the Monte Carlo strategies
+ONE_KNOWN = "one known class"
 MEAN, STD = (0.5,), (0.5,)
 PLAN = config.Train(epochs=2, batch_size=16)
 SEED, ROUND = 7, 3
@@ -34,7 +35,8 @@ Weights = Mapping[str, torch.Tensor]
 class Case:
     """A pool of images with a network that reads them.
 
-    scale  multiplies the last layer, so that large values give probabilities of exactly 0 and 1
+    scale      multiplies the last layer, so that large values give probabilities of exactly 0 and 1
+    n_classes  known ones
     """
 
     images: ArrayImages
@@ -42,6 +44,12 @@ class Case:
     pool: Pool
     scale: float = 1.0
     helpers: dict[str, Weights] = field(default_factory=dict)
+    n_classes: int = N_CLASSES
+
+    @property
+    def learner(self) -> Classifier:
+        """The classifier."""
+        return replace(LEARNER, n_classes=self.n_classes)
 
     def shards(self, count: int = 1, batch_size: int = 256, **read: Any) -> LocalShards:
         """Shards in this process that hold no network yet."""
@@ -62,21 +70,21 @@ class Case:
         chosen = catalogue.build(strategy) if isinstance(strategy, str) else strategy
         shards, pool = shards or self.shards(), pool or self.pool
         self.load(chosen, shards, pool)
-        return query(chosen, shards, pool, N_CLASSES, budget, rng, **options)
+        return query(chosen, shards, pool, self.n_classes, budget, rng, **options)
 
     def load(self, strategy: Strategy, shards: Shards, pool: Pool) -> None:
         """Gives the shards the classifier, untrained, and the strategy's helpers."""
-        learner = strategy.classifier(LEARNER)
+        learner = strategy.classifier(self.learner)
         shards.load(learner, self.weights(learner))
         none = np.empty(0, np.int64)
-        round = Round(ROUND, pool, N_CLASSES, LEARNER, PLAN, MEAN, STD, SEED, (none, none))
+        round = Round(ROUND, pool, self.n_classes, self.learner, PLAN, MEAN, STD, SEED, (none, none))
         for name, helper in strategy.prepare(round).items():
             shards.load(helper.learner.reader(), self._helper(helper), name)
 
-    def weights(self, learner: Learner = LEARNER) -> Weights:
-        """Of a fresh network, its last layer scaled."""
+    def weights(self, learner: Learner | None = None) -> Weights:
+        """Of a fresh network, by default the classifier, its last layer scaled."""
         last = ("fc.weight", "fc.bias")
-        state = _fresh(learner, self.images.shape).state_dict()
+        state = _fresh(learner or self.learner, self.images.shape).state_dict()
         return {key: value * self.scale if key.endswith(last) else value for key, value in state.items()}
 
     def _helper(self, helper: Job | Fitted) -> Weights:
@@ -112,7 +120,11 @@ HARD_CASES: dict[str, dict[str, Any]] = {
 
 @cache
 def case(name: str = "") -> Case:
-    """An ordinary pool, "many blocks", or one of HARD_CASES; made once."""
+    """An ordinary pool, "many blocks", ONE_KNOWN (zeros, one of which is labelled), or of HARD_CASES; made once."""
+    if name == ONE_KNOWN:
+        made = digits()
+        first = np.flatnonzero(made.labels == 0)[:1]
+        return Case(made.images, made.labels, Pool(made.pool.size, first, made.labels[first]), n_classes=1)
     return digits(copies=3) if name == "many blocks" else digits(**HARD_CASES.get(name, {}))
 
 

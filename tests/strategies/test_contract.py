@@ -8,10 +8,12 @@ import pytest
 
 from openal_ray import seeds
 from openal_ray.models.signals import NAMES, split
+from openal_ray.pool import Pool
+from openal_ray.shard import ReadOrder
 from openal_ray.strategies import catalogue
 from openal_ray.strategies.strategy import Strategy
 from openal_ray.testing import CHECKS, check_strategy
-from openal_ray.testing.pools import case
+from openal_ray.testing.pools import ONE_KNOWN, case
 
 ALL = [entry.name for entry in catalogue.ENTRIES if not entry.needs_files]  # clipnal: see open_set/test_clipnal.py
 DRAWS = {
@@ -50,7 +52,7 @@ def test_same_queries_in_a_fresh_process() -> None:
     code = (
         "import torch; torch.set_num_threads(1)\n"
         "from openal_ray.strategies import catalogue\n"
-        "from openal_ray.testing.pools import case\n"
+        "from openal_ray.testing.pools import ONE_KNOWN, case\n"
         f"for name in {ALL}: print(*case().ask(catalogue.build(name, {LIGHT}.get(name)), 20).indices)"
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
@@ -88,17 +90,29 @@ def test_half_precision_signals_give_queries_of_the_right_size(name: str) -> Non
     assert len(np.unique(found)) == 30 and half.shards[0].settings.read.half
 
 
+def test_nothing_is_a_candidate_where_the_contract_says_so() -> None:
+    """The detector of its last pools calls every image unknown."""
+    one = case(ONE_KNOWN)
+    zero, others = np.flatnonzero(one.labels == 0)[:1], np.flatnonzero(one.labels != 0)[:150]
+    pool = Pool(one.pool.size, zero, one.labels[zero], others)
+    shards, strategy = one.shards(), catalogue.build("lfosa")
+    one.load(strategy, shards, pool)
+    shards.read(ReadOrder("all", "train", pool.unlabelled, strategy.needs))
+    assert (shards.gather("all").signals["detector.logits"].argmax(1) == 1).all()
+
+
 BROKEN = {
     "counts": Strategy(pick=lambda view, budget, rng: view.draw(max(1, budget - 1), rng)),
     "hard_pools": Strategy(needs=("probs",), score=lambda read: -(read["probs"] * np.log(read["probs"])).sum(1)),
     "seeds_decide": Strategy(pick=lambda view, budget, rng: view.draw(budget, np.random.default_rng())),
+    "open_sets": Strategy(needs=("probs",), score=lambda read: np.sort(read["probs"])[:, -2]),
     "shards": Strategy(needs=("probs",), score=lambda read: np.arange(len(read["probs"]), dtype=float)),
 }
 
 
 @pytest.mark.parametrize("check", BROKEN)
 def test_a_broken_strategy_is_found_out(check: str) -> None:
-    with pytest.raises((AssertionError, ValueError)), np.errstate(all="ignore"):
+    with pytest.raises((AssertionError, ValueError, IndexError)), np.errstate(all="ignore"):
         CHECKS[check](BROKEN[check])
 
 
