@@ -1,6 +1,9 @@
 """Whole open-set experiments: what is known, paid for and measured, and a crash in a detector's training."""
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +102,30 @@ def test_a_stop_while_a_detector_trains_changes_no_query(
     with pytest.raises(Stop):
         ran(tmp_path / "run", *overrides)
     monkeypatch.undo()
+    folder, _ = ran(tmp_path / "run", *overrides)
+    assert (folder / "selections.csv").read_bytes() == (undisturbed / "selections.csv").read_bytes()
+
+
+def test_a_sigkill_in_the_middle_of_a_detectors_training_changes_no_query(tmp_path: Path) -> None:
+    overrides = ("strategy=lfosa", "train.epochs=5")
+    undisturbed, _ = ran(tmp_path / "whole", *overrides)
+    code = (
+        "import os, signal, sys\n"
+        "from openal_ray.models.detectors import Detector\n"
+        "from tests.test_open_set_experiment import Path, ran\n"
+        "real, steps = Detector.loss, []\n"
+        "def loss(self, *arguments):\n"
+        "    steps.append(1)\n"
+        "    if len(steps) == 75:  # each round's training has 50\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return real(self, *arguments)\n"
+        "Detector.loss = loss\n"
+        "ran(Path(sys.argv[1]), *sys.argv[2:])\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path / "run"), *overrides], check=False)
+    record = (tmp_path / "run" / "rounds.jsonl").read_text()
+    assert killed.returncode == -signal.SIGKILL
+    assert record.count('"answered"') == 2 and '"round": 2' not in record
     folder, _ = ran(tmp_path / "run", *overrides)
     assert (folder / "selections.csv").read_bytes() == (undisturbed / "selections.csv").read_bytes()
 

@@ -1,5 +1,6 @@
 """CLIPNAL with a tiny CLIPN: the query against the rule written out, on one and on three shards."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,8 @@ from openal_ray.selection.purity.clipn import SCALES
 from openal_ray.shard import ReadOrder
 from openal_ray.strategies import catalogue
 from openal_ray.strategies.query import query
-from openal_ray.strategies.strategy import Round
-from openal_ray.testing import pools
+from openal_ray.strategies.strategy import Helpers, Round
+from openal_ray.testing import CHECKS, pools
 from openal_ray.testing.pools import LEARNER, MEAN, N_CLASSES, PLAN, SEED, STD, case
 from tests.experiments import experiment, small
 from tests.models import clips
@@ -75,6 +76,18 @@ def test_the_inner_strategy_picks_among_what_clipn_accepts(asked) -> None:
     first = min(30, int(passed.sum()))
     expected = reading.indices[np.lexsort((reading.indices, -least_confident))[:first]]
     assert len(set(found[1][:first].tolist()) ^ set(expected.tolist())) <= 2
+
+
+@pytest.mark.parametrize("check", ["counts", "labelled_sets", "open_sets"])
+def test_it_keeps_the_contract_that_needs_no_files(check: str, asked) -> None:
+    """Of the checks that every strategy passes, those about pools and answers; CLIP is the tiny one."""
+    strategy = catalogue.build("clipnal")
+
+    def prepare(round: Round) -> Helpers:
+        names = tuple(f"digit {number}" for number in range(round.n_classes))
+        return strategy.prepare(replace(round, classes=names, clip=asked))
+
+    CHECKS[check](replace(strategy, prepare=prepare))
 
 
 def test_a_whole_run_reads_clip_once(asked, tmp_path: Path) -> None:
