@@ -71,6 +71,11 @@ class ContrastiveNetwork(nn.Module):
         self.projection = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, learner.projection))
         self.shift = nn.Linear(width, SHIFTS) if learner.shift else None
 
+    def extra_repr(self) -> str:
+        """What its signals depend on besides its layers: signals that are kept for other runs go by it."""
+        learner = self.learner
+        return f"{learner.mean}, {learner.std}, {learner.shift}, {learner.views!r}, {self.looks!r}"
+
     def forward(self, images: torch.Tensor, shifts: bool = False) -> Any:
         features = self.forward_head(self.forward_features(images), pre_logits=True)
         projection = self.forward_projection(features)

@@ -10,11 +10,12 @@ import torch
 
 from openal_ray import config
 from openal_ray.errors import ConfigError
-from openal_ray.models import encoder_file, views
-from openal_ray.models.contrastive import Contrastive
+from openal_ray.models import encoder_file, encoders, views
+from openal_ray.models.contrastive import Contrastive, Looks
 from openal_ray.models.learners import Classifier
 from openal_ray.pool import Pool
 from openal_ray.selection.purity.ccal import LabelledViews
+from openal_ray.signal_cache import digest_of
 from openal_ray.strategies import catalogue
 from openal_ray.testing.pools import Case, case
 from tests.selection.purity.test_ccal import scores_at_once
@@ -91,6 +92,16 @@ def test_an_encoder_and_the_rounds_features_go_together(tmp_path: Path) -> None:
     assert (other.needs, other.needs_pool) == (("features",), ("distinctive.shift_projections",))
     asked = [few().ask(strategy, 20).indices.tolist() for strategy in (one, other, catalogue.build("ccal"))]
     assert asked[0] != asked[1] != asked[2] and {len(set(each)) for each in asked} == {20}
+
+
+def test_signals_kept_for_other_runs_know_how_an_image_was_looked_at(tmp_path: Path) -> None:
+    path = saved(tmp_path / "csi", "rotation")
+    made = [encoders.fitted(path, "", (0.5,), (0.5,), looks).learner for looks in (Looks(), Looks(2), Looks(10, 0.5))]
+    digests = set()
+    for learner in (made[0], *made):
+        torch.manual_seed(0)
+        digests.add(digest_of(learner.build(SHAPE)))
+    assert len(digests) == 3
 
 
 def test_mqnet_compares_projections(tmp_path: Path) -> None:
