@@ -74,11 +74,14 @@ def free_port() -> int:
 
 
 @contextmanager
-def head(cpus: int, workers: Mapping[str, Any] | None = None) -> Iterator[Head]:
+def head(
+    cpus: int, workers: Mapping[str, Any] | None = None, settings: Mapping[str, str] | None = None
+) -> Iterator[Head]:
     """A head with dashboard and token authentication.
 
     workers  node types of an autoscaler whose nodes are processes of this machine; ray.cluster_utils' own such cluster
              is not in the wheel, and stops every Ray of the machine
+    settings further environment of the head
     """
     folder = Path(tempfile.mkdtemp(prefix="oar_"))  # short: sockets have short names
     (folder / "token").write_text("0123456789abcdef" * 4)
@@ -95,9 +98,9 @@ def head(cpus: int, workers: Mapping[str, Any] | None = None) -> Iterator[Head]:
         "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--num-cpus={cpus}",
         "--object-store-memory=100000000", f"--temp-dir={folder / 'ray'}",
     ]  # fmt: skip
-    environment: dict[str, str] = {}
+    environment = dict(settings or {})
     if workers:
-        environment = FAKE_NODES
+        environment |= FAKE_NODES
         (folder / "autoscaler.json").write_text(json.dumps(_fake_nodes(f"127.0.0.1:{gcs}", workers)))
         command.append(f"--autoscaling-config={folder / 'autoscaler.json'}")
     with (folder / "head.log").open("w") as log:

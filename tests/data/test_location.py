@@ -1,12 +1,16 @@
 """Tests of data/location.py: local paths and object-store URLs."""
 
+import errno
+import os
 import uuid
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
+from openal_ray.data import location
 from openal_ray.data.location import is_remote, join, parent, read_bytes
 from openal_ray.errors import DataError
 
@@ -71,3 +75,56 @@ def test_expired_credentials_say_nothing_about_the_file() -> None:
     fsspec.register_implementation("refusing", _Refusing, clobber=True)
     with pytest.raises(DataError, match="the store of refusing://a.bin does not answer: token expired"):
         read_bytes("refusing://a.bin")
+
+
+class _Flaky(MemoryFileSystem):  # type: ignore[misc]
+    """A store that fails at every third reading of a file."""
+
+    protocol = "flaky"
+    asked = 0
+
+    def _open(self, path: str, mode: str = "rb", **others: Any) -> Any:
+        if mode == "rb":
+            _Flaky.asked += 1
+            if _Flaky.asked % 3 == 1:
+                raise ConnectionResetError("connection reset by peer")
+        return super()._open(path, mode, **others)
+
+
+@pytest.fixture
+def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses that were made."""
+    pauses: list[float] = []
+    monkeypatch.setattr(location.time, "sleep", pauses.append)
+    return pauses
+
+
+def test_a_store_that_fails_once_is_asked_again(waited: list[float], caplog: pytest.LogCaptureFixture) -> None:
+    fsspec.register_implementation("flaky", _Flaky, clobber=True)
+    with fsspec.open("flaky://a.bin", "wb") as file:
+        file.write(b"abc")
+    assert [read_bytes("flaky://a.bin") for _ in range(4)] == [b"abc"] * 4
+    assert waited == [0.5, 0.5]
+    assert "connection reset by peer" in caplog.text and "asking again in 0.5 s" in caplog.text
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE])
+def test_a_disk_that_fails_is_no_bad_picture(number: int, waited: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With data.bad_images=skip it would silently leave the experiment."""
+
+    def fail(path: Path) -> bytes:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(DataError, match="a.png cannot be read at present"):
+        read_bytes("a.png")
+    assert waited == [0.5, 1.0, 2.0]
+
+
+def test_a_file_that_may_not_be_read_is_not_asked_for_again(waited: list[float], tmp_path: Path) -> None:
+    for problem in (tmp_path, tmp_path / "absent", tmp_path / ("x" * 300)):
+        with pytest.raises(OSError):
+            read_bytes(str(problem))
+    with pytest.raises(DataError):
+        read_bytes("nosuch://a/b")
+    assert not waited

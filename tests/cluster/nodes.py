@@ -1,0 +1,76 @@
+"""Further nodes of a test's cluster on this machine: lost at once, cut off, or told to go."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import psutil
+import ray
+
+RAY = (sys.executable, "-m", "ray.scripts.scripts")
+JOIN_SECONDS = 90
+
+
+@dataclass
+class Node:
+    """A raylet with its agents and workers."""
+
+    process: subprocess.Popen
+    known: list[psutil.Process] = field(default_factory=list)
+
+    def processes(self) -> list[psutil.Process]:
+        """All of them, also those that a signal has made orphans."""
+        try:
+            first = psutil.Process(self.process.pid)
+            self.known = [first, *first.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            pass
+        return self.known
+
+    def signal(self, number: signal.Signals) -> None:
+        """The same signal to all at once: SIGKILL is a machine that is gone, SIGSTOP one that the network lost."""
+        for process in self.processes():
+            try:
+                process.send_signal(number)
+            except psutil.NoSuchProcess:
+                pass
+
+    def end(self) -> None:
+        self.signal(signal.SIGKILL)
+        self.process.wait()
+        psutil.wait_procs(self.known, timeout=10)
+
+
+@contextmanager
+def node(address: str, cpus: int, environment: Mapping[str, str] = os.environ) -> Iterator[Node]:
+    """A node that has joined the cluster at this address, and is gone afterwards."""
+    command = [
+        *RAY, "start", f"--address={address}", "--block", f"--num-cpus={cpus}", "--node-ip-address=127.0.0.1",
+        "--object-store-memory=100000000",
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        command, env=dict(environment), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    joined = Node(process)
+    try:
+        _wait_for_raylet(joined)
+        yield joined
+    finally:
+        joined.end()
+
+
+def _wait_for_raylet(joined: Node) -> None:
+    end = time.monotonic() + JOIN_SECONDS
+    while not any(process.name() == "raylet" for process in joined.processes()):
+        assert joined.process.poll() is None and time.monotonic() < end, "the node did not start"
+        time.sleep(0.2)
+
+
+def alive() -> dict[str, float]:
+    """CPUs of the nodes of the connected cluster that are alive, by node id."""
+    return {each["NodeID"]: each["Resources"].get("CPU", 0) for each in ray.nodes() if each["Alive"]}
