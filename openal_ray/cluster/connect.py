@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
+from ray._private import ray_constants
 from ray.exceptions import AuthenticationError
 
 from openal_ray import config
@@ -56,7 +57,8 @@ def _start(cluster: config.Cluster, verbose: bool) -> None:
     quiet = {"log_to_driver": verbose, "logging_level": "INFO" if verbose else "ERROR"}
     address = cluster_address(cluster)
     if not address:
-        ray.init(address="local", num_cpus=cluster.cpus, include_dashboard=False, **quiet)
+        with _on_loopback():
+            ray.init(address="local", num_cpus=cluster.cpus, include_dashboard=False, **quiet)
         return
     _check_reachable(address)
     try:
@@ -72,6 +74,21 @@ def _start(cluster: config.Cluster, verbose: bool) -> None:
             "(RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or ~/.ray/auth_token); for a cluster without tokens, set "
             "RAY_AUTH_MODE=disabled here."
         ) from None
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """A Ray that starts within listens on loopback alone; by itself it would on all interfaces.
+
+    Ray has this switch for Windows and macOS, where it wants no clusters, but no argument for it. Whoever sets Ray's
+    variable for that, to 1, lets nodes of other machines join.
+    """
+    kept = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = os.environ.get(ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR) == "1"
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = kept
 
 
 def _check_reachable(address: str) -> None:

@@ -81,8 +81,8 @@ class Host:
         """What runs a line of shell on it, in the repository, as a person there does."""
         first = next(process for process in self.processes() if process.name() == "sshd")
         inside = ["nsenter", f"--target={first.pid}", "--net", "--mount", "--pid", "--uts", "--ipc", "--"]
-        setting = f"cd /opt/openal_ray; export PATH={sys.prefix}/bin:$PATH PYTHONPATH=/opt/openal_ray HOME=/root"
-        return [*inside, "bash", "-c", f"{setting}; {line}"]
+        setting = f"PATH={sys.prefix}/bin:$PATH PYTHONPATH=/opt/openal_ray HOME=/root RAY_AUTH_MODE=token"
+        return [*inside, "bash", "-c", f"cd /opt/openal_ray; export {setting} RAY_USAGE_STATS_ENABLED=0; {line}"]
 
 
 @contextmanager

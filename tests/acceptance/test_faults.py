@@ -97,6 +97,12 @@ def nodes(cluster: Head) -> int:
     return sum(each["state"] == "ALIVE" for each in told)
 
 
+def at_work(joined: Node) -> list[str]:
+    """The shards and training workers of a node."""
+    titles = [" ".join(process.cmdline()) for process in joined.processes()]
+    return [title for title in titles if title.startswith(("ray::ShardActor", "ray::RayTrainWorker"))]
+
+
 def wait_for_round(folder: Path, number: int, running: Run) -> None:
     record = folder / "rounds.jsonl"
 
@@ -114,8 +120,7 @@ def test_a_run_survives_a_node(
     """SIGKILL to all of a node's processes, or SIGSTOP: the rest of the cluster cannot tell that from a cut network."""
     running = begin(cluster)
     wait_for_round(tmp_path / "run", 1, running)
-    at_work = [" ".join(process.cmdline()) for process in second.processes()]
-    assert any(title.startswith(("ray::ShardActor", "ray::RayTrainWorker")) for title in at_work), at_work
+    assert at_work(second)
     second.signal(number)
     assert running.code() == 0, running.log.read_text()
     assert not differences(tmp_path / "run", expected)
@@ -127,6 +132,7 @@ def test_a_run_moves_off_a_spot_node_that_has_a_notice(
 ) -> None:
     running = begin(cluster)
     wait_for_round(tmp_path / "run", 1, running)
+    assert at_work(second)
     told = cluster.ask("/api/v0/nodes?limit=100")["data"]["result"]["result"]
     going = next(each["node_id"] for each in told if each["state"] == "ALIVE" and not each["is_head_node"])
     drain = ["drain-node", f"--address={cluster.gcs}", f"--node-id={going}", "--deadline-remaining-seconds=15"]
@@ -150,7 +156,8 @@ def test_a_lost_head_ends_the_driver_and_another_cluster_goes_on(
         for process in lost.processes():
             if process.pid not in (os.getpid(), running.process.pid):
                 process.kill()
-        assert running.code() != 0, running.log.read_text()
+        assert running.code() == 1, running.log.read_text()  # after the minute in which Ray tries to reach it
+        assert "Failed to connect to GCS" in running.log.read_text()
     with head(cpus=2) as other:
         resumed = begin(other, resume=True)
         assert resumed.code() == 0, resumed.log.read_text()

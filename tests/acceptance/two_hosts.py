@@ -29,7 +29,7 @@ PORT = 8265
 RUN = SMALL | {
     "budget": {"n_start": 20, "n_query": 15, "n_end": 200},
     "shards": 2,
-    "cluster": {"use": "ray", "cpus_per_shard": 1},
+    "cluster": {"use": "ray", "cpus_per_shard": 0.5},  # all of it has room on one host
 }
 UP, COMMAND, RUN_SECONDS = 400, 240, 600
 CLUSTER = "/srv/cluster.yaml"
@@ -111,7 +111,7 @@ class Story:
         line = f"{JOB} python -m openal_ray run run.json out=/srv/{out.name}"
         with log.open("w") as written:
             job = subprocess.Popen(self.laptop.command(line), stdout=written, stderr=written)
-        self.until(lambda: lines(out) > 8, "the job is in its third round", job)
+        self.until(lambda: lines(out) > 8, "the job is in its third round", job, log)
         begin = time.monotonic()
         harm()
         self.say(f"the worker is {name}; the record has {lines(out)} lines")
@@ -148,7 +148,7 @@ class Story:
 
     def shell(self, line: str, seconds: float = COMMAND) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self.laptop.command(f"export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0; {line}"),
+            self.laptop.command(line),
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True, timeout=seconds,
             check=False,
         )  # fmt: skip
@@ -162,11 +162,13 @@ class Story:
         told = self.shell(f"ray list nodes --format=json --address http://127.0.0.1:{PORT}").stdout
         return told.count('"ALIVE"')
 
-    def until(self, condition: Callable[[], bool], what: str, process: subprocess.Popen | None = None) -> None:
+    def until(
+        self, condition: Callable[[], bool], what: str, process: subprocess.Popen | None = None, log: Path | None = None
+    ) -> None:
         end = time.monotonic() + COMMAND
         while not condition():
             if (process and process.poll() is not None) or time.monotonic() > end:
-                self.check(what, False, "it never came to that")
+                self.check(what, False, log.read_text()[-3000:] if log else "it never came to that")
                 raise SystemExit(1)
             time.sleep(0.2)
         self.say(what)

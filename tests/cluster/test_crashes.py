@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -17,7 +18,10 @@ from tests.test_experiment import finish
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 COMMAND = [str(Path(sys.executable).parent / "openal-ray")]
-SECONDS = 150  # a run takes some 30 s on two idle cores
+SECONDS = 300  # a run takes some 30 s on two idle cores
+
+
+LOOPBACK = {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
 
 
 @pytest.fixture
@@ -65,11 +69,28 @@ def family(process: subprocess.Popen) -> list[psutil.Process]:
     return [parent, *parent.children(recursive=True)]
 
 
+def listening(processes: list[psutil.Process]) -> set[str]:
+    """The addresses at which they take connections.
+
+    But for training workers, whose ranks meet by PyTorch's TCPStore: that listens everywhere and cannot be told not to.
+    """
+    found = set()
+    for process in processes:
+        with suppress(psutil.Error):  # it has just ended
+            if "RayTrainWorker" in process.cmdline()[0]:
+                continue
+            found |= {each.laddr.ip for each in process.net_connections("inet") if each.status == "LISTEN"}
+    return found
+
+
 def test_a_killed_driver_is_resumed_to_the_same_selections(
     config_file: Path, tmp_path: Path, undisturbed: bytes, started: list[subprocess.Popen]
 ) -> None:
     folder = tmp_path / "run"
     process = start(["run", str(config_file), f"out={folder}"], started, tmp_path / "log")
+    wait_for_line(folder / "rounds.jsonl", '"kind": "answered", "round": 0', process)
+    second = subprocess.run([*COMMAND, "resume", str(folder)], capture_output=True, text=True, check=False)
+    assert second.returncode == 2 and "another openal-ray process works in this folder" in second.stderr
     wait_for_line(folder / "rounds.jsonl", '"kind": "answered", "round": 1', process)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -90,6 +111,7 @@ def test_an_interrupt_leaves_no_process_and_loses_no_round(
     wait_for_line(folder / "rounds.jsonl", '"kind": "evaluated", "round": 0', process)
     everyone = family(process)
     assert len(everyone) > 5  # Ray, the shards and the trainer are really there
+    assert listening(everyone) <= LOOPBACK
     process.send_signal(number)
     assert process.wait(60) == 130
     assert "openal-ray resume" in (tmp_path / "log").read_text()
