@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
@@ -56,6 +57,14 @@ def _absolute_if_file(name: str) -> str:
     return absolute(name) if Path(name).expanduser().is_file() else name
 
 
+def _shards(value: Any) -> Any:
+    few, many = value if isinstance(value, list | tuple) and len(value) == 2 else (value, value)
+    if type(few) is type(many) is int and 1 <= few <= many:
+        return value
+    raise ValueError(f"shards: must be a whole number above 0, or [least, most] of them, got {value!r}")
+
+
+Shards = Annotated[int | tuple[int, int], BeforeValidator(_shards)]
 Name = Annotated[str, AfterValidator(_with_absolute_path)]
 LocalPath = Annotated[Path, AfterValidator(lambda path: Path(absolute(str(path))))]
 
@@ -361,7 +370,7 @@ class Config(Section):
     pretrain: Pretrain = Pretrain()
     read: Read = Read()
     clip: Clip = Clip()
-    shards: int = Field(2, ge=1, description="actors that share the pool")
+    shards: Shards = Field(2, description="actors that share the pool; [least, most]: as many as the cluster has room for")
     cluster: Cluster = Cluster()
     tracking: Tracking = Tracking()
     checkpoints: Literal["last", "all"] = Field("last", description="which rounds' weights stay on disk")
@@ -386,6 +395,15 @@ class Config(Section):
         if 0 < budget.n_subset < 1 or float(budget.n_subset).is_integer():
             return self
         raise ValueError(f"budget.n_subset must be a share below 1 or a whole number, got {budget.n_subset}")
+
+    @property
+    def fewest_shards(self) -> int:
+        """How many shards there are at least; all of them where their number is fixed."""
+        return self.shards if isinstance(self.shards, int) else self.shards[0]
+
+    @property
+    def most_shards(self) -> int:
+        return self.shards if isinstance(self.shards, int) else self.shards[1]
 
     @property
     def folder(self) -> Place:

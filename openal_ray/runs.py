@@ -245,7 +245,7 @@ def workers_for(configuration: Config, dataset: Dataset, folder: Place) -> Itera
     )  # fmt: skip
     if configuration.cluster.use == "local":
         settings = replace(settings, device="cuda" if torch.cuda.is_available() else "cpu")
-        yield LocalWorkers(images, settings, configuration.shards, folder)
+        yield LocalWorkers(images, settings, configuration.fewest_shards, folder)
         return
     from openal_ray.cluster.connect import connected
     from openal_ray.cluster.workers import RayWorkers

@@ -69,9 +69,12 @@ class Ledger:
 
 
 class Shards(Protocol):
-    """All shards together. Block b of every set of images belongs to shard b mod their number."""
+    """All shards together. A block of images lies on one of them, whichever; nothing may depend on where."""
 
-    count: int
+    @property
+    def count(self) -> int:
+        """How many there are at present."""
+        ...
 
     def load(self, learner: Learner, weights: Mapping[str, torch.Tensor], name: str = CLASSIFIER) -> None:
         """Gives every shard a network; all signals read from the last one of that name are dropped."""
@@ -134,7 +137,7 @@ class Workers(Protocol):
 
 
 class LocalShards:
-    """Shards in this process, one after the other."""
+    """Shards in this process, one after the other; block b belongs to shard b mod their number."""
 
     def __init__(self, images: Mapping[str, Images], settings: Settings, count: int = 1) -> None:
         self.count = count

@@ -27,7 +27,7 @@ def small(folder: Path, *overrides: str) -> Config:
 
 def local_workers(configuration: Config, dataset: Dataset) -> LocalWorkers:
     settings = Settings(configuration.read, dataset.mean, dataset.std)
-    return LocalWorkers({"train": dataset.train, "test": dataset.test}, settings, configuration.shards)
+    return LocalWorkers({"train": dataset.train, "test": dataset.test}, settings, configuration.fewest_shards)
 
 
 def experiment(configuration: Config, dataset: Dataset | None = None, **parts: Any) -> Experiment:

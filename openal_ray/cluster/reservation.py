@@ -9,7 +9,8 @@ their trainers. So no trial waits for hardware that another waiting trial holds.
 from collections.abc import Iterable, Mapping
 from math import floor
 
-from openal_ray.cluster.share import SHARD_BYTES, Amounts
+from openal_ray.cluster.room import Amounts
+from openal_ray.cluster.share import SHARD_BYTES
 from openal_ray.config import Config
 
 DRIVER_CPUS = 0.01  # Ray refuses a group whose first bundle is empty
@@ -20,15 +21,18 @@ def adapted(configuration: Config) -> Config:
 
     train.mode=auto  becomes local, in the trial's own process, or session where train.workers is above 1;
                      any other mode too where hyper-parameters are searched, since a trial of Tune starts no Tune
+    shards           the least number of them: a placement group does not grow
     cpus_per_shard   an equal part of train.cpus_per_worker: a trial's shards and its trainer take turns
     """
     train, cluster = configuration.train, configuration.cluster
     if train.mode == "auto" or configuration.tune:
         train = train.model_copy(update={"mode": "local" if train.workers == 1 else "session"})
     if cluster.cpus_per_shard is None:
-        part = floor((train.cpus_per_worker - DRIVER_CPUS) / configuration.shards * 100 + 1e-6) / 100
+        part = floor((train.cpus_per_worker - DRIVER_CPUS) / configuration.fewest_shards * 100 + 1e-6) / 100
         cluster = cluster.model_copy(update={"cpus_per_shard": max(part, 0.01)})
-    return configuration.model_copy(update={"train": train, "cluster": cluster})
+    return configuration.model_copy(
+        update={"train": train, "cluster": cluster, "shards": configuration.fewest_shards}
+    )
 
 
 def bundles(trial: Config) -> list[Amounts]:
@@ -40,7 +44,7 @@ def bundles(trial: Config) -> list[Amounts]:
         "GPU": train.gpus_per_worker if in_process else 0,
     }
     shard = {"CPU": cluster.cpus_per_shard or 0, "GPU": cluster.gpus_per_shard}
-    shards = [] if cluster.use == "local" else [shard] * trial.shards
+    shards = [] if cluster.use == "local" else [shard] * trial.fewest_shards
     return [{name: amount for name, amount in bundle.items() if amount} for bundle in [own, *shards]]
 
 

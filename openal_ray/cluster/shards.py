@@ -2,81 +2,90 @@
 
 import logging
 import time
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import ray
 import torch
-from ray.exceptions import RayActorError, RayTaskError
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from ray.exceptions import RayActorError
 
+from openal_ray.cluster.agenda import Agenda
 from openal_ray.cluster.connect import free_resources
+from openal_ray.cluster.crew import Crew, answer_of
 from openal_ray.cluster.share import Share
 from openal_ray.data.images import Images
-from openal_ray.errors import ResourceError, UserError
+from openal_ray.errors import ResourceError
 from openal_ray.models.learners import Learner
 from openal_ray.models.signals import CLASSIFIER
 from openal_ray.pool import Members
 from openal_ray.selection.halves import BLOCK, Halves
-from openal_ray.shard import BlockRead, ReadOrder, Rows, Settings, Shard
+from openal_ray.shard import BlockRead, ReadOrder, Rows, Settings
 from openal_ray.signal_store import Reading
 from openal_ray.workers import Ledger, Progress, ReadReport, ShardLost, join_readings
 
 log = logging.getLogger(__name__)
 IN_FLIGHT = 2  # blocks a shard may have waiting: one computed, one ready to follow
-LOSSES_ALLOWED = 20  # replacements in one call; more is not bad luck
+LOSSES_ALLOWED = 20  # in one call, nodes that were reclaimed not counted; more is not bad luck
+FOLLOW_SECONDS = 5.0  # between two looks at what the cluster has room for
 QUIET_SECONDS = 30  # after so long without an answer the user is told what is being waited for
 LARGE = 100_000  # bytes of arguments from which one stored copy beats one copy a call
+Block = tuple[str, int]
+"""A set of images, and the number of a block of them."""
 
 
-class ShardActor:
-    """A Ray shell around one plain Shard."""
-
-    def __init__(self, images: Mapping[str, Images], settings: Settings, threads: int) -> None:
-        torch.set_num_threads(threads)
-        self.shard = Shard(images, settings)
-
-    def call(self, method: str, *arguments: Any) -> Any:
-        return getattr(self.shard, method)(*arguments)
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Order:
-    """One read as it was asked, so that a replaced shard can do its part again."""
+    """One read as it was asked, so that another shard can do a lost one's part again."""
 
     reading: str
+    images: str
     networks: frozenset[str]
     stored: Any  # a reference to the ReadOrder in the object store
-    blocks: tuple[int, ...]
+    blocks: frozenset[Block]
+
+
+Item = tuple[Block, tuple[_Order, ...]]
+
+
+@dataclass
+class _Work:
+    """Blocks on their way: those that wait for a shard, calls under way, and what has come of the others."""
+
+    agenda: Agenda[Item] = field(default_factory=Agenda)
+    progress: Progress = lambda count: None
+    flying: dict[Any, tuple[int, _Order, Block]] = field(default_factory=dict)
+    done: dict[tuple[str, Block], BlockRead] = field(default_factory=dict)
+    losses: int = 0
+    followed: float = 0.0
+    heard: float = field(default_factory=time.monotonic)
 
 
 class RayShards:
-    """`count` shard actors; block b lives on actor b mod count."""
+    """Shard actors whose number may follow the cluster; a table, made while reading, says where each block lies.
 
-    def __init__(
-        self, images: Mapping[str, Images], settings: Settings, count: int, share: Share, gpus_per_shard: float = 0
-    ) -> None:
-        self.count = count
-        self._images, self._settings, self._share = ray.put(dict(images)), settings, share
-        self._gpus = gpus_per_shard
-        self._networks: dict[str, tuple[Any, Any, str]] = {}
+    All readings of a block lie on one shard. A block that has none may go to any shard that is idle.
+    """
+
+    def __init__(self, images: Mapping[str, Images], settings: Settings, share: Share) -> None:
+        self._share = share
+        self._crew = Crew(images, settings, share)
         self._orders: dict[str, _Order] = {}
+        self._table: dict[Block, int] = {}  # where a block lies; or lay last, and its pictures may be in memory
         self._done = Ledger()
-        self._loading: list[Any] = []
         self._handles = 0
-        self._actors = [self._spawn() for _ in range(count)]
+        self._crew.follow(0)
+
+    @property
+    def count(self) -> int:
+        return len(self._crew.actors)
 
     def load(self, learner: Learner, weights: Mapping[str, torch.Tensor], name: str = CLASSIFIER) -> None:
         self._done.network_changed(name)
         self._orders = {key: order for key, order in self._orders.items() if name not in order.networks}
-        self._networks[name] = (learner, ray.put(dict(weights)), name)
-        if self._actors:
-            self._loading += [actor.call.remote("load", *self._networks[name]) for actor in self._actors]
-        else:
-            self._actors = [self._spawn() for _ in range(self.count)]
+        self._crew.load(learner, weights, name)
+        self._crew.follow(0)
 
     def read(self, order: ReadOrder, progress: Progress = lambda count: None) -> ReadReport:
         known = self._done.report(order)
@@ -84,20 +93,33 @@ class RayShards:
             progress(known.count)
             return known
         self.forget(order.reading)
-        blocks = tuple(int(block) for block in order.members.blocks(BLOCK))
-        kept = _Order(order.reading, frozenset(order.networks), ray.put(order), blocks)
+        blocks = tuple((order.images, int(block)) for block in order.members.blocks(BLOCK))
+        kept = _Order(order.reading, order.images, frozenset(order.networks), ray.put(order), frozenset(blocks))
+        work = _Work(progress=progress)
+        bound = {block for other in self._orders.values() if other.networks for block in other.blocks}
+        for block in blocks:
+            work.agenda.add((block, (kept,)), self._table.get(block), block in bound)
         self._orders[order.reading] = kept
-        done = self._work_off({number: self._part(kept, number) for number in range(self.count)}, progress)
+        self._share.ask(work.agenda.movable)
+        try:
+            self._work_off(work)
+        except BaseException:
+            self.forget(order.reading)
+            raise
+        finally:
+            if self._share.elastic:
+                self._share.withdraw()
         report = ReadReport()
         for block in blocks:
-            report.add(done[order.reading, block])
+            report.add(work.done[order.reading, block])
         self._done.add(order, report)
         return report
 
     def gather(self, reading: str, among: Members | None = None) -> Reading:
         for _ in range(LOSSES_ALLOWED):
             try:
-                return join_readings(self.call_each("gather", [(reading, among)] * self.count))
+                holders = self._holders(reading)
+                return join_readings(self.call_each("gather", [(reading, among)] * len(holders), holders))
             except ShardLost:
                 continue
         raise ResourceError(f"shards were lost {LOSSES_ALLOWED} times while {reading} signals were gathered")
@@ -105,102 +127,116 @@ class RayShards:
     def open(self, rows: Rows, make_half: Callable[..., Any], *arguments: Any) -> Halves:
         self._handles += 1
         handle = f"{rows.reading}/{self._handles}"
-        opened = self.call_each("open", [(handle, rows, make_half, arguments)] * self.count)
-        return RayHalves(self, handle, [number for number, has_rows in enumerate(opened) if has_rows])
+        holders = self._holders(rows.reading)
+        opened = self.call_each("open", [(handle, rows, make_half, arguments)] * len(holders), holders)
+        return RayHalves(self, handle, [number for number, has in zip(holders, opened, strict=True) if has])
 
     def forget(self, reading: str) -> None:
         self._done.forget(reading)
         if self._orders.pop(reading, None):
-            for actor in self._actors:
-                actor.call.remote("forget", reading)  # nobody waits: a shard that is lost has forgotten already
+            for number in self._crew.actors:
+                self._crew.call(number, "forget", reading)  # nobody waits: a shard that is lost has forgotten already
 
     def release(self) -> None:
-        """Gives the shards' hardware back until the next load; their readings are gone."""
-        for actor in self._actors:
-            ray.kill(actor)
-        self._actors, self._orders, self._loading, self._done = [], {}, [], Ledger()
+        """Gives the shards' hardware back until the next load or read; their readings are gone."""
+        for number in list(self._crew.actors):
+            self._crew.dismiss(number)
+        self._orders, self._table, self._done = {}, {}, Ledger()
 
-    def call_each(
-        self, method: str, arguments: Sequence[tuple[Any, ...]], numbers: Sequence[int] | None = None
-    ) -> list[Any]:
-        """`method` on each shard with its own arguments; raises ShardLost after replacing shards that died."""
-        numbers = range(self.count) if numbers is None else numbers
-        calls = [self._actors[n].call.remote(method, *given) for n, given in zip(numbers, arguments, strict=True)]
-        answers, lost = [], []
+    def call_each(self, method: str, arguments: Sequence[tuple[Any, ...]], numbers: Sequence[int]) -> list[Any]:
+        """`method` on shards, each with its own arguments; raises ShardLost once what a dead one held is read again."""
+        if not set(numbers) <= set(self._crew.actors):
+            raise ShardLost("a shard died")
+        calls = [self._crew.call(n, method, *given) for n, given in zip(numbers, arguments, strict=True)]
+        answers, work = [], _Work()
         for number, call in zip(numbers, calls, strict=True):
             try:
-                answers.append(_answer(call))
-            except RayActorError:
-                lost.append(number)
-        if lost:
-            self._work_off({number: self._replace(number) for number in lost})
-            raise ShardLost(f"shard {lost[0]} died")
+                answers.append(answer_of(call))
+            except RayActorError as error:
+                self._lose(number, error, work)
+        if work.agenda.waiting or len(answers) < len(calls):
+            self._work_off(work)
+            raise ShardLost("a shard died")
         return answers
 
-    def _raise_load_errors(self) -> None:
-        for call in self._loading:
-            try:
-                _answer(call)
-            except RayActorError:
-                continue  # a lost shard is found, and replaced, when it is asked for a block
-        self._loading = []
+    def _holders(self, reading: str) -> list[int]:
+        """The shards on which a reading lies."""
+        order = self._orders.get(reading)
+        return sorted({self._table[block] for block in order.blocks}) if order else []
 
-    def _spawn(self) -> Any:
-        actor = ray.remote(ShardActor).options(
-            num_cpus=self._share.cpus_per_shard, num_gpus=self._gpus, scheduling_strategy=_place()
-        )
-        spawned = actor.remote(self._images, self._settings, self._share.threads_per_shard)
-        self._loading += [spawned.call.remote("load", *network) for network in self._networks.values()]
-        return spawned
-
-    def _replace(self, number: int) -> list[tuple[_Order, int]]:
-        """A fresh actor in the place of a lost one; returns all that it must read again."""
-        log.warning("shard %d was lost; a new one reads its blocks again", number)
-        ray.kill(self._actors[number])  # an unreachable actor must not come back and answer twice
-        self._actors[number] = self._spawn()
-        return [item for order in self._orders.values() for item in self._part(order, number)]
-
-    def _part(self, order: _Order, number: int) -> list[tuple[_Order, int]]:
-        return [(order, block) for block in order.blocks if block % self.count == number]
-
-    def _work_off(
-        self, todo: Mapping[int, list[tuple[_Order, int]]], progress: Progress = lambda count: None
-    ) -> dict[tuple[str, int], BlockRead]:
-        """Hands blocks to their shards until all are read, and what came of each."""
-        queues = {number: deque(items) for number, items in todo.items()}
-        flying: dict[Any, tuple[int, _Order, int]] = {}
-        done: dict[tuple[str, int], BlockRead] = {}
-        losses = 0
+    def _work_off(self, work: _Work) -> None:
+        """Hands blocks to shards until all are read."""
         while True:
-            self._feed(queues, flying)
-            self._raise_load_errors()  # after the first blocks were sent, so that nobody waits twice
-            if not flying:
-                return done
-            call = _first_ready(list(flying))
-            number, order, block = flying.pop(call)
-            try:
-                done[order.reading, block] = _answer(call)
-                progress(done[order.reading, block].count)
-            except RayActorError as error:
-                losses += 1
-                if error.actor_init_failed:
-                    raise ResourceError(f"a shard cannot start: {error}") from None
-                if losses > LOSSES_ALLOWED:
-                    raise ResourceError(
-                        f"shards were lost {losses} times while reading, the last time: {error}"
-                    ) from None
-                flying = {other: work for other, work in flying.items() if work[0] != number}
-                queues[number] = deque(self._replace(number))
-                progress(-sum(done.pop((again.reading, b), BlockRead(0)).count for again, b in queues[number]))
+            self._follow_cluster(work)
+            self._feed(work)
+            if not work.agenda.waiting and not work.flying:
+                return
+            ready, _ = ray.wait([*work.flying, *self._crew.starting], num_returns=1, timeout=FOLLOW_SECONDS)
+            if ready:
+                work.heard = time.monotonic()
+                self._take(ready[0], work)
+            elif time.monotonic() - work.heard > QUIET_SECONDS:
+                work.heard = time.monotonic()
+                log.warning("no shard has answered for %d s; free in the cluster: %s", QUIET_SECONDS, free_resources())
 
-    def _feed(self, queues: dict[int, deque[tuple[_Order, int]]], flying: dict[Any, tuple[int, _Order, int]]) -> None:
-        for number, queue in queues.items():
-            waiting = sum(1 for work in flying.values() if work[0] == number)
-            while queue and waiting < IN_FLIGHT:
-                order, block = queue.popleft()
-                call = self._actors[number].call.remote("read", order.stored, block)
-                flying[call] = (number, order, block)
-                waiting += 1
+    def _take(self, call: Any, work: _Work) -> None:
+        """The answer of a shard, or its loss."""
+        if call in work.flying:
+            number, order, block = work.flying.pop(call)
+        else:
+            number, order = self._crew.starting[call], None
+        try:
+            if order is None:
+                self._crew.settle(call)
+            else:
+                work.done[order.reading, block] = answer_of(call)
+                work.progress(work.done[order.reading, block].count)
+        except RayActorError as error:
+            self._lose(number, error, work)
+
+    def _follow_cluster(self, work: _Work) -> None:
+        """Now and then: more shards where there is room for them, and none on nodes that are taken away."""
+        if time.monotonic() - work.followed < FOLLOW_SECONDS:
+            return
+        work.followed = time.monotonic()
+        for number in self._crew.leaving():
+            self._lose(number, None, work)
+        self._crew.follow(len(self._crew.ready) + work.agenda.movable)
+
+    def _feed(self, work: _Work) -> None:
+        """Two blocks for each shard, one each before anyone gets the second."""
+        flying = [number for number, _, _ in work.flying.values()]
+        for _ in range(IN_FLIGHT):
+            for number in self._crew.ready:
+                if flying.count(number) >= IN_FLIGHT or (item := work.agenda.take(number)) is None:
+                    continue
+                block, orders = item
+                self._table[block] = number
+                for order in orders:
+                    work.flying[self._crew.call(number, "read", order.stored, block[1])] = (number, order, block)
+                    flying.append(number)
+
+    def _lose(self, number: int, error: RayActorError | None, work: _Work) -> None:
+        """What a lost shard held, and what waited for it, goes to the others; no error: its node is taken away."""
+        preempted = error is None or error.preempted
+        work.losses += not preempted
+        if work.losses > LOSSES_ALLOWED:
+            raise ResourceError(f"shards were lost {work.losses} times while reading, the last time: {error}")
+        log.warning("shard %d was %s; others read its blocks again", number, "reclaimed" if preempted else "lost")
+        self._crew.dismiss(number)
+        work.followed = 0.0  # a new one may start at once
+        work.flying = {call: flight for call, flight in work.flying.items() if flight[0] != number}
+        work.agenda.drop(number)
+        mine = {block for block, home in self._table.items() if home == number}
+        for block in sorted(mine):
+            del self._table[block]
+            if orders := self._wanting(block):
+                work.agenda.add((block, orders))
+                again = [work.done.pop((order.reading, block), BlockRead(0)) for order in orders]
+                work.progress(-sum(read.count for read in again))
+
+    def _wanting(self, block: Block) -> tuple[_Order, ...]:
+        return tuple(order for order in self._orders.values() if block in order.blocks)
 
 
 class RayHalves:
@@ -217,29 +253,3 @@ class RayHalves:
 
     def ask_each(self, verb: str, args: Sequence[tuple[Any, ...]]) -> list[Any]:
         return self._shards.call_each("ask", [(self._handle, verb, mine) for mine in args], self._numbers)
-
-
-def _place() -> Any:
-    """All nodes; or, in a trial of a sweep, the bundles of its placement group, which are there for its shards."""
-    group = ray.util.get_current_placement_group()
-    return PlacementGroupSchedulingStrategy(group) if group and group.bundle_count > 1 else "SPREAD"
-
-
-def _answer(call: Any) -> Any:
-    """What a call returned; an error of the code that ran there is raised as itself, not wrapped by Ray."""
-    try:
-        return ray.get(call)
-    except RayTaskError as error:
-        if isinstance(error.cause, UserError):
-            raise error.cause from None
-        raise error.cause from error  # a bug: the remote traceback says where
-
-
-def _first_ready(calls: list[Any]) -> Any:
-    since = time.monotonic()
-    while True:
-        ready, _ = ray.wait(calls, num_returns=1, timeout=QUIET_SECONDS)
-        if ready:
-            return ready[0]
-        waited = time.monotonic() - since
-        log.warning("no shard has answered for %.0f s; free in the cluster: %s", waited, free_resources())

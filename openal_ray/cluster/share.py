@@ -8,51 +8,101 @@ from math import ceil
 from ray.autoscaler.sdk import request_resources
 
 from openal_ray.cluster.connect import cluster_address, memory, resources
+from openal_ray.cluster.room import Amounts, bundles, nodes, room
 from openal_ray.config import Config
 from openal_ray.errors import ResourceError
 
 log = logging.getLogger(__name__)
 SHARD_BYTES = 400 * 2**20  # of a shard that has loaded PyTorch and a small network
-Amounts = dict[str, float]
-"""CPUs and GPUs, by Ray's names for them."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """What a shard reserves, and whether shards and trainers take turns on the same hardware.
+    """What a shard reserves, how many there may be, and whether shards and trainers take turns on the same hardware.
 
     Reservations are Ray's bookkeeping. Shards and trainers never compute at the same time, so shards for which the
     user reserved nothing get an equal part of what training leaves, at most a CPU each, which may be nothing.
+
+    trainers  what each trainer holds while shards read
+    grows     whether the cluster has an autoscaler to ask
     """
 
     cpus_per_shard: float
-    take_turns: bool
+    take_turns: bool = False
+    gpus_per_shard: float = 0
+    fewest: int = 1
+    most: int = 1
+    trainers: tuple[Amounts, ...] = ()
+    grows: bool = False
 
     @property
     def threads_per_shard(self) -> int:
         return max(1, int(self.cpus_per_shard))
 
+    def limit(self) -> int:
+        """How many shards there may be now: as many as the nodes have room for, within what was asked for."""
+        if not self.elastic:
+            return self.most
+        there = room(nodes(), self._shard | {"memory": SHARD_BYTES}, self.trainers)
+        return max(self.fewest, min(self.most, there))
+
+    def ask(self, useful: int) -> None:
+        """Asks the autoscaler for as many shards as would have something to do; holds until `withdraw`."""
+        wanted = min(self.most, useful)
+        if self.grows and self.elastic and wanted > self.limit():
+            log.info("asking the autoscaler for room for %d shards", wanted)
+            trainers = [bundle for trainer in self.trainers for bundle in bundles(1, trainer)]
+            request_resources(bundles=bundles(wanted, self._shard) + trainers)
+
+    def withdraw(self) -> None:
+        """Nothing is asked of the autoscaler any more, but for what runs."""
+        if self.grows:
+            request_resources(bundles=[])
+
+    @property
+    def described(self) -> str:
+        """The number of shards, in words."""
+        return f"{self.fewest} to {self.most} shards" if self.elastic else f"{self.most} shards"
+
+    @property
+    def elastic(self) -> bool:
+        """Whether the number of shards follows the cluster."""
+        return self.fewest < self.most
+
+    @property
+    def _shard(self) -> Amounts:
+        return {"CPU": self.cpus_per_shard, "GPU": self.gpus_per_shard}
+
 
 def share(configuration: Config) -> Share:
     """Divides the connected cluster; an autoscaler gets cluster.wait_seconds to grow first.
 
+    Shards whose number follows the cluster are there for the least number first; with train.mode=per_round they give
+    their hardware back while training runs, as trainers do while shards read.
+
     raises  ResourceError  with the sums if it is too small
     """
-    _check_memory(configuration.shards)
+    _check_memory(configuration.fewest_shards)
     trainers, shards = _wanted(configuration)
     together = {name: trainers[name] + shards[name] for name in trainers}
     in_turns = {name: max(trainers[name], shards[name]) for name in trainers}
-    mode = configuration.train.mode
+    mode, cluster = configuration.train.mode, configuration.cluster
     there = grown_to(together if mode == "session" else in_turns, configuration)
     side_by_side = _fits(together, there)
     if not side_by_side and (mode == "session" or not _fits(in_turns, there)):
+        if cluster_address(cluster):
+            request_resources(bundles=[])  # else it stays, and nodes come that nobody uses
         raise ResourceError(_too_small(configuration, trainers, shards, there))
     free = there["CPU"] - (trainers["CPU"] if side_by_side else 0)
-    part = int(min(1.0, free / configuration.shards) * 100) / 100
+    part = int(min(1.0, free / configuration.fewest_shards) * 100) / 100
     if there["GPU"] and not (trainers["GPU"] or shards["GPU"]):
         log.warning("the cluster's GPUs stay idle: set train.gpus_per_worker and cluster.gpus_per_shard to use them")
-    reserved = configuration.cluster.cpus_per_shard
-    return Share(part if reserved is None else reserved, take_turns=not side_by_side)
+    take_turns = not side_by_side or (mode == "per_round" and configuration.fewest_shards < configuration.most_shards)
+    return Share(
+        part if cluster.cpus_per_shard is None else cluster.cpus_per_shard, take_turns, cluster.gpus_per_shard,
+        configuration.fewest_shards, configuration.most_shards, () if take_turns else _trainers(configuration),
+        grows=cluster_address(cluster) is not None,
+    )  # fmt: skip
 
 
 def _check_memory(shards: int) -> None:
@@ -66,13 +116,20 @@ def _check_memory(shards: int) -> None:
 
 
 def _wanted(configuration: Config) -> tuple[Amounts, Amounts]:
-    """What the trainers need and what the shards reserve."""
-    train, cluster, shards = configuration.train, configuration.cluster, configuration.shards
-    workers = 0 if train.mode == "local" else train.workers * train.at_once
+    """What the trainers need and what the shards reserve, the least number of them."""
+    cluster, shards = configuration.cluster, configuration.fewest_shards
+    trainers = _trainers(configuration)
     return (
-        {"CPU": workers * train.cpus_per_worker, "GPU": workers * train.gpus_per_worker},
+        {name: sum(trainer[name] for trainer in trainers) for name in ("CPU", "GPU")},
         {"CPU": shards * (cluster.cpus_per_shard or 0), "GPU": shards * cluster.gpus_per_shard},
     )
+
+
+def _trainers(configuration: Config) -> tuple[Amounts, ...]:
+    """What each trainer outside this process needs."""
+    train = configuration.train
+    count = 0 if train.mode == "local" else train.workers * train.at_once
+    return ({"CPU": train.cpus_per_worker, "GPU": train.gpus_per_worker},) * count
 
 
 def _fits(needed: Amounts, there: Amounts) -> bool:
@@ -93,21 +150,15 @@ def grown_to(needed: Amounts, configuration: Config) -> Amounts:
     return there
 
 
-def withdraw_requests(configuration: Config) -> None:
-    """Tells the autoscaler that nothing is needed any more: its requests hold until the next one."""
-    if cluster_address(configuration.cluster):
-        request_resources(bundles=[])
-
-
-def _trainers(configuration: Config) -> str:
+def _told(configuration: Config) -> str:
     at_once = configuration.train.at_once
     return f"train.workers={configuration.train.workers}" + (f", train.at_once={at_once}" if at_once > 1 else "")
 
 
 def _too_small(configuration: Config, trainers: Amounts, shards: Amounts, there: Amounts) -> str:
     lines = [
-        f"{name}s: training needs {trainers[name]:g} ({_trainers(configuration)}), the shards reserve "
-        f"{shards[name]:g} (shards={configuration.shards}), the cluster has {there[name]:g}"
+        f"{name}s: training needs {trainers[name]:g} ({_told(configuration)}), the shards reserve "
+        f"{shards[name]:g} (shards={configuration.fewest_shards}), the cluster has {there[name]:g}"
         for name in trainers
         if trainers[name] + shards[name] > there[name] + 1e-9
     ]

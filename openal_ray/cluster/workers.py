@@ -13,7 +13,7 @@ import torch
 
 from openal_ray import config
 from openal_ray.cluster.shards import RayShards
-from openal_ray.cluster.share import share, withdraw_requests
+from openal_ray.cluster.share import share
 from openal_ray.cluster.trainers import GroupLost, TrainSession
 from openal_ray.cluster.trials import run_search
 from openal_ray.data.cached import remember
@@ -38,16 +38,14 @@ class RayWorkers:
     def __init__(
         self, images: Mapping[str, Images], settings: Settings, configuration: config.Config, storage: Place
     ) -> None:
-        self._configuration = configuration
         self.plan, self.storage = configuration.train, storage
         self.share = share(configuration)
         self.mode = self._mode()
-        log.info("starting %d shards; training: %s", configuration.shards, self._describe())
+        log.info("starting %s; training: %s", self.share.described, self._describe())
         self.images = remember(images["train"], settings.cache_bytes)
         self._train_images = ray.put(self.images)
-        gpus = configuration.cluster.gpus_per_shard
-        settings = replace(settings, device="cuda" if gpus else "cpu")
-        self.shards = RayShards(images, settings, configuration.shards, self.share, gpus)
+        settings = replace(settings, device="cuda" if self.share.gpus_per_shard else "cpu")
+        self.shards = RayShards(images, settings, self.share)
         self._sessions: dict[int, TrainSession] = {}
         if self.mode == "session":
             self._start(0)  # while the shards start and read
@@ -94,7 +92,7 @@ class RayWorkers:
         well = sys.exc_info()[0] is None
         self._end_sessions(wait=well)
         self.shards.release()
-        withdraw_requests(self._configuration)
+        self.share.withdraw()
         if well:  # otherwise a resume goes on from the last checkpoint inside the training
             files.remove(self.storage / STORED)
 

@@ -84,14 +84,14 @@ def _read(
 ) -> dict[int, str]:
     """Reads what the strategy needs; returns the candidates that cannot be decoded, with the reasons."""
     bad: dict[int, str] = {}
-    if strategy.needs_labelled:
-        shards.read(ReadOrder(ANSWERED, "train", Listed(pool.answered), strategy.needs_labelled), progress)
     if strategy.needs_pool:
         everything = AllBut(pool.size, np.sort(pool.held_out))
         bad |= shards.read(ReadOrder(POOL, "train", everything, strategy.needs_pool, lasting=True), progress).bad
     if strategy.needs:
         order = ReadOrder(UNLABELLED, "train", candidates, strategy.needs, Sampling(strategy.passes, seed))
         bad |= shards.read(order, progress).bad
+    if strategy.needs_labelled:  # last: blocks lie where they were first read, and few images must not decide on that
+        shards.read(ReadOrder(ANSWERED, "train", Listed(pool.answered), strategy.needs_labelled), progress)
     return bad
 
 

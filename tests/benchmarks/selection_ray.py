@@ -66,8 +66,8 @@ def shares(points: np.ndarray, covered: np.ndarray, left: np.ndarray, k: int, re
         np.save(files["points"], points)
         np.save(files["left"], left)
         images = ArrayImages(np.zeros((n, 1, 1, 1), np.uint8))
-        share = Share(cpus_per_shard=1, take_turns=False)
-        ray_shards = RayShards({"train": images}, Settings(config.Read(), (0.5,), (0.5,)), 2, share)
+        share = Share(cpus_per_shard=1, fewest=2, most=2)
+        ray_shards = RayShards({"train": images}, Settings(config.Read(), (0.5,), (0.5,)), share)
         ray_shards.read("all", "train", AllBut(n, np.empty(0, np.int64)), ())
         cases: dict[str, tuple[Any, list[str], Callable[[Halves], Any]]] = {
             "k-center": (KCenterHalf, [files["points"]], lambda halves: pick_k_center(halves, k, covered)),

@@ -23,7 +23,7 @@ from tests.test_experiment import Holes
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 SETTINGS = Settings(config.Read(), (0.5,), (0.5,))
-SHARE = Share(cpus_per_shard=0.1, take_turns=False)
+SHARE = Share(cpus_per_shard=0.1, fewest=2, most=2)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def case() -> Case:
 @pytest.fixture(scope="module")
 def actors(case: Case, ray_cluster: None) -> Iterator[RayShards]:
     """Shared by the tests, since an actor takes two CPU-seconds to start; those that die are replaced."""
-    made = RayShards({"train": case.images}, SETTINGS, 2, SHARE)
+    made = RayShards({"train": case.images}, SETTINGS, SHARE)
     yield made
     made.release()
 
@@ -45,10 +45,13 @@ def shards(case: Case, actors: RayShards) -> RayShards:
     return actors
 
 
-def kill(shards: RayShards, number: int) -> None:
-    """SIGKILL to the process of one shard."""
-    actor = shards._actors[number]
+def kill(shards: RayShards) -> set[int]:
+    """SIGKILL to the process of the shard that holds most blocks; returns their numbers."""
+    homes = list(shards._table.values())
+    number = max(homes, key=homes.count)
+    actor = shards._crew.actors[number]
     os.kill(ray.get(actor.__ray_call__.remote(lambda self: os.getpid())), signal.SIGKILL)
+    return {block for (_, block), home in shards._table.items() if home == number}
 
 
 LIGHT = {"batch_bald": {"passes": 4, "configurations": 64}}  # by default made for batches of ten
@@ -74,17 +77,18 @@ def test_a_strategy_in_a_file_may_have_helpers_of_its_own(case: Case, shards: Ra
 
 def test_a_killed_shard_reads_only_its_blocks_again(case: Case, shards: RayShards) -> None:
     read: list[int] = []
+    lost: list[set[int]] = []
 
     def progress(count: int) -> None:
         read.append(count)
         if len(read) == 2:
-            kill(shards, 1)
+            lost.append(kill(shards))
 
     everything = AllBut(case.pool.size, np.empty(0, np.int64))
     report = shards.read(ReadOrder("all", "train", everything, ("probs",)), progress)
     assert report.count == case.pool.size == sum(read)
     again = sum(count for count in read if count > 0) - case.pool.size
-    assert 0 <= again <= sum(len(everything.between(b * 1024, (b + 1) * 1024)) for b in (1, 3, 5))
+    assert 0 <= again <= sum(len(everything.between(b * 1024, (b + 1) * 1024)) for b in lost[0])
     expected = case.shards()
     expected.load(LEARNER, case.weights())
     expected.read(ReadOrder("all", "train", everything, ("probs",)))
@@ -100,7 +104,7 @@ def test_same_query_when_a_shard_dies_between_reading_and_picking(
     def open_and_kill(reading, make_half, *arguments):
         halves = real_open(reading, make_half, *arguments)
         if not killed:
-            kill(shards, 1)
+            kill(shards)
             killed.append(1)
         return halves
 
@@ -119,7 +123,7 @@ def test_same_query_when_a_shard_dies_between_two_exchanges_of_a_selection(
         if question == verb:
             asked.append(halves)
             if len(asked) == 2:
-                kill(shards, 1)  # it has answered once, and what it remembers of the picks is lost
+                kill(shards)  # it has answered once, and what it remembers of the picks is lost
         return real_ask(halves, question, *arguments)
 
     monkeypatch.setattr(RayHalves, "ask", ask_and_kill)
@@ -131,7 +135,7 @@ def test_same_query_when_a_shard_dies_between_two_exchanges_of_a_selection(
 def test_a_question_to_a_lost_shard_says_so_and_the_next_finds_it_replaced(case: Case, shards: RayShards) -> None:
     shards.read(ReadOrder("all", "train", Listed(range(3000)), ("probs",)))
     halves = shards.open(Rows("all"), lambda reading: TopKHalf(reading.signals["probs"][:, 0], reading.indices))
-    kill(shards, 0)
+    kill(shards)
     with pytest.raises(ShardLost):
         for _ in range(100):  # the death is noticed when it is noticed
             halves.ask("size")
@@ -141,7 +145,7 @@ def test_a_question_to_a_lost_shard_says_so_and_the_next_finds_it_replaced(case:
 
 def test_errors_of_the_code_in_a_shard_arrive_as_themselves(case: Case) -> None:
     images = Holes(case.images.load(np.arange(2000)), {5, 1500})
-    shards = RayShards({"train": images}, SETTINGS, 2, SHARE)
+    shards = RayShards({"train": images}, SETTINGS, SHARE)
     with pytest.raises(BadImages, match=r"image-(5|1500).png: truncated"):
         shards.read(ReadOrder("check", "train", Listed(range(2000)), ()))
     shards.release()
@@ -149,7 +153,7 @@ def test_errors_of_the_code_in_a_shard_arrive_as_themselves(case: Case) -> None:
 
 def test_a_shard_that_cannot_start_is_reported_not_waited_for(case: Case) -> None:
     broken = Settings(config.Read(), (0.5,), (0.5,), device="no such device")
-    shards = RayShards({"train": case.images}, broken, 1, SHARE)
+    shards = RayShards({"train": case.images}, broken, SHARE)
     with pytest.raises(ResourceError, match="no such device"):
         shards.read(ReadOrder("check", "train", Listed(range(10)), ()))
     shards.release()
