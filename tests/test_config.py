@@ -36,6 +36,13 @@ def test_a_bare_strategy_name_and_one_with_parameters() -> None:
     assert (full.name, full.parameters) == ("lfosa", {"temperature": 0.5, "layers": [1, 2]})
 
 
+def test_shards_are_so_many_or_from_least_to_most() -> None:
+    fixed, elastic = config.parse({"shards": 3}), config.parse({"shards": [1, 4]})
+    assert (fixed.fewest_shards, fixed.most_shards) == (3, 3)
+    assert (elastic.fewest_shards, elastic.most_shards) == (1, 4)
+    assert elastic.model_dump(mode="json")["shards"] == [1, 4]
+
+
 def test_a_configuration_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         config.Config().seed = 1  # type: ignore[misc]
@@ -66,6 +73,9 @@ def test_a_configuration_cannot_be_changed() -> None:
         ({"budget": {"n_subset": float("inf")}}, "budget.n_subset must be a share below 1 or a whole number, got inf"),
         ({"strategy": "margin", "budget": {"n_start": 50, "n_end": 40}},
          "budget.n_end (40) must not be below budget.n_start (50)"),
+        ({"shards": 0}, "shards: must be a whole number above 0, or [least, most] of them, got 0"),
+        ({"shards": [3, 2]}, "shards: must be a whole number above 0, or [least, most] of them, got [3, 2]"),
+        ({"shards": True}, "shards: must be a whole number above 0, or [least, most] of them, got True"),
         ({"strategy": "margin", "budget": {"n_start": 0}},
          "budget.n_start must be above 0, or set budget.start=none to begin without labels"),
     ],
