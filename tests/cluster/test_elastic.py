@@ -1,27 +1,33 @@
 """Shards that come in the middle of a read and go again: the same signals and picks as in one process."""
 
+import json
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import ray
+from ray.autoscaler._private.constants import AUTOSCALER_RESOURCE_REQUEST_CHANNEL
 from ray.core.generated import autoscaler_pb2
+from ray.experimental.internal_kv import _internal_kv_get
 
-from openal_ray import config
+from openal_ray import config, runs
 from openal_ray.cluster import shards as module
 from openal_ray.cluster import share
+from openal_ray.cluster.connect import free_resources
 from openal_ray.cluster.shards import RayShards
 from openal_ray.cluster.share import Share
 from openal_ray.data.images import ArrayImages
-from openal_ray.pool import AllBut
+from openal_ray.pool import UNLABELLED, AllBut, AnswersPending
 from openal_ray.selection.halves import BLOCK
 from openal_ray.shard import ReadOrder, Rows, Settings
 from openal_ray.testing.pools import LEARNER, Case, digits
+from tests.experiments import SMALL
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 SETTINGS = Settings(config.Read(), (0.5,), (0.5,))
@@ -166,6 +172,7 @@ class _Beside:
 Node = Callable[..., AbstractContextManager[Callable[[], None]]]
 
 
+@pytest.mark.acceptance
 def test_a_node_that_joins_helps_and_one_that_is_reclaimed_or_lost_is_done_without(
     case: Case, images: Awaiting, made: Callable[[Share], RayShards], another_node: Node,
     monkeypatch: pytest.MonkeyPatch,
@@ -205,3 +212,27 @@ def reclaim(shards: RayShards, number: int) -> None:
     deadline = int(time.time() * 1000) + 120_000
     accepted, _ = cluster.drain_node(shards._crew._nodes[number], reason, "reclaimed", deadline)
     assert accepted
+
+
+def test_nothing_is_held_while_people_label(
+    room: list[dict[str, float]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)  # so there is an autoscaler to ask
+    data = runs.load_dataset(runs.as_config(SMALL))
+    labels = np.where(np.arange(len(data.labels)) % 40 == 0, data.labels, UNLABELLED)
+    elastic = {"shards": [1, 2], "cluster": {"use": "ray", "cpus_per_shard": 1}, "train": {"epochs": 1, "mode": "local"}}
+    budget = {"start": "given", "n_query": 10, "n_end": 500}
+    asked: list[list] = []
+    request = share.request_resources
+    monkeypatch.setattr(share, "request_resources", lambda bundles: (asked.append(bundles), request(bundles=bundles)))
+    before = free_resources()
+    with pytest.raises(AnswersPending):
+        runs.run(
+            SMALL | elastic | {"budget": budget, "out": str(tmp_path / "run")}, dataset=replace(data, labels=labels)
+        )
+    assert [{"CPU": 1}] * 2 in asked  # there were two blocks to read, and room for one shard
+    assert json.loads(_internal_kv_get(AUTOSCALER_RESOURCE_REQUEST_CHANNEL)) == []
+    end = time.monotonic() + WAIT_SECONDS
+    while free_resources()["CPU"] < before["CPU"]:
+        assert time.monotonic() < end, "a shard is still there"
+        time.sleep(0.1)
