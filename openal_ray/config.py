@@ -370,7 +370,9 @@ class Config(Section):
     pretrain: Pretrain = Pretrain()
     read: Read = Read()
     clip: Clip = Clip()
-    shards: Shards = Field(2, description="actors that share the pool; [least, most]: as many as the cluster has room for")
+    shards: Shards = Field(
+        2, description="actors that share the pool; [least, most]: as many as the cluster has room for"
+    )
     cluster: Cluster = Cluster()
     tracking: Tracking = Tracking()
     checkpoints: Literal["last", "all"] = Field("last", description="which rounds' weights stay on disk")

@@ -195,7 +195,7 @@ def _finish(runs: Sequence[tuple[RunFolder, Config]], datasets: Datasets, listen
         with workers_for(group[0][1], data, group[0][0].path) as workers:
             for folder, configuration in group:
                 try:
-                    _one(folder, configuration, data, workers, listener)
+                    _one(folder, configuration, data, workers, _metered(configuration, listener))
                 except (AnswersPending, TrainingError) as problem:
                     problems.append(problem)
     if problems:
@@ -216,6 +216,15 @@ def _one(folder: RunFolder, configuration: Config, dataset: Dataset, workers: Wo
     finally:
         tracker.finish()
     write_report([folder.path], folder.path / "report.html")
+
+
+def _metered(configuration: Config, listener: Listener) -> Listener:
+    """The listener, and on Ray its metrics too."""
+    if configuration.cluster.use == "local":
+        return listener
+    from openal_ray.cluster.metrics import Metered
+
+    return Metered(listener)
 
 
 def _result(folder: RunFolder) -> Run:

@@ -30,9 +30,7 @@ def adapted(configuration: Config) -> Config:
     if cluster.cpus_per_shard is None:
         part = floor((train.cpus_per_worker - DRIVER_CPUS) / configuration.fewest_shards * 100 + 1e-6) / 100
         cluster = cluster.model_copy(update={"cpus_per_shard": max(part, 0.01)})
-    return configuration.model_copy(
-        update={"train": train, "cluster": cluster, "shards": configuration.fewest_shards}
-    )
+    return configuration.model_copy(update={"train": train, "cluster": cluster, "shards": configuration.fewest_shards})
 
 
 def bundles(trial: Config) -> list[Amounts]:

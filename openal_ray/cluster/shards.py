@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from ray.exceptions import RayActorError
 from openal_ray.cluster.agenda import Agenda
 from openal_ray.cluster.connect import free_resources
 from openal_ray.cluster.crew import Crew, answer_of
+from openal_ray.cluster.metrics import meters
 from openal_ray.cluster.share import Share
 from openal_ray.data.images import Images
 from openal_ray.errors import ResourceError
@@ -142,6 +143,7 @@ class RayShards:
         for number in list(self._crew.actors):
             self._crew.dismiss(number)
         self._orders, self._table, self._done = {}, {}, Ledger()
+        meters().show("openal_shards", 0)
 
     def call_each(self, method: str, arguments: Sequence[tuple[Any, ...]], numbers: Sequence[int]) -> list[Any]:
         """`method` on shards, each with its own arguments; raises ShardLost once what a dead one held is read again."""
@@ -169,6 +171,8 @@ class RayShards:
         while True:
             self._follow_cluster(work)
             self._feed(work)
+            meters().show("openal_shards", len(self._crew.ready))
+            meters().show("openal_blocks_waiting", work.agenda.waiting)
             if not work.agenda.waiting and not work.flying:
                 return
             ready, _ = ray.wait([*work.flying, *self._crew.starting], num_returns=1, timeout=FOLLOW_SECONDS)
@@ -222,7 +226,9 @@ class RayShards:
         work.losses += not preempted
         if work.losses > LOSSES_ALLOWED:
             raise ResourceError(f"shards were lost {work.losses} times while reading, the last time: {error}")
-        log.warning("shard %d was %s; others read its blocks again", number, "reclaimed" if preempted else "lost")
+        reason = "reclaimed" if preempted else "lost"
+        log.warning("shard %d was %s; others read its blocks again", number, reason)
+        meters().count("openal_shards_lost", 1, reason=reason)
         self._crew.dismiss(number)
         work.followed = 0.0  # a new one may start at once
         work.flying = {call: flight for call, flight in work.flying.items() if flight[0] != number}

@@ -12,6 +12,7 @@ import ray
 import torch
 
 from openal_ray import config
+from openal_ray.cluster.metrics import meters
 from openal_ray.cluster.shards import RayShards
 from openal_ray.cluster.share import share
 from openal_ray.cluster.trainers import GroupLost, TrainSession
@@ -93,6 +94,7 @@ class RayWorkers:
         self._end_sessions(wait=well)
         self.shards.release()
         self.share.withdraw()
+        meters().end()
         if well:  # otherwise a resume goes on from the last checkpoint inside the training
             files.remove(self.storage / STORED)
 

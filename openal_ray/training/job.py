@@ -48,7 +48,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch of training came to; accuracies are shares of images, validation is nan without a split."""
+    """What one epoch of training came to; accuracies are shares of images, validation is nan without a split.
+
+    images  how many were trained on, by all processes together
+    """
 
     epoch: int
     epochs: int
@@ -57,6 +60,7 @@ class Epoch:
     validation_loss: float
     validation_accuracy: float
     seconds: float
+    images: int = 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -137,7 +137,8 @@ class _Training:
         if not math.isfinite(loss):
             raise self._diverged(f"the training loss became {loss} in epoch {number + 1} of {self.plan.epochs}")
         held_loss, held_accuracy = self._validate()
-        return Epoch(number, self.plan.epochs, loss, accuracy, held_loss, held_accuracy, time.perf_counter() - begin)
+        seconds, images = time.perf_counter() - begin, int(totals[2])
+        return Epoch(number, self.plan.epochs, loss, accuracy, held_loss, held_accuracy, seconds, images)
 
     def _step(self, part: Part, pixels: np.ndarray, targets: np.ndarray, progress: float) -> torch.Tensor:
         with nullcontext() if part.last else self._no_sync():

@@ -220,7 +220,11 @@ def test_nothing_is_held_while_people_label(
     monkeypatch.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)  # so there is an autoscaler to ask
     data = runs.load_dataset(runs.as_config(SMALL))
     labels = np.where(np.arange(len(data.labels)) % 40 == 0, data.labels, UNLABELLED)
-    elastic = {"shards": [1, 2], "cluster": {"use": "ray", "cpus_per_shard": 1}, "train": {"epochs": 1, "mode": "local"}}
+    elastic = {
+        "shards": [1, 2],
+        "cluster": {"use": "ray", "cpus_per_shard": 1},
+        "train": {"epochs": 1, "mode": "local"},
+    }
     budget = {"start": "given", "n_query": 10, "n_end": 500}
     asked: list[list] = []
     request = share.request_resources
