@@ -22,40 +22,16 @@ from openal_ray.cluster import share
 from openal_ray.cluster.connect import free_resources
 from openal_ray.cluster.shards import RayShards
 from openal_ray.cluster.share import Share
-from openal_ray.data.images import ArrayImages
 from openal_ray.pool import UNLABELLED, AllBut, AnswersPending
-from openal_ray.selection.halves import BLOCK
 from openal_ray.shard import ReadOrder, Rows, Settings
 from openal_ray.testing.pools import LEARNER, Case, digits
+from tests.cluster.awaiting import WAIT_SECONDS, Awaiting, meet
 from tests.experiments import SMALL
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 SETTINGS = Settings(config.Read(), (0.5,), (0.5,))
 EVERYTHING = AllBut(5391, np.empty(0, np.int64))
 ORDER = ReadOrder("all", "train", EVERYTHING, ("probs",))
-WAIT_SECONDS = 90
-
-
-class Awaiting(ArrayImages):
-    """Images whose later blocks are decoded once `crowd` processes have come to read them.
-
-    folder  where each process leaves a file named after itself, and where a file `crowd` says how many
-    """
-
-    def __init__(self, pixels: np.ndarray, folder: Path) -> None:
-        super().__init__(pixels)
-        self.folder = folder
-
-    def load(self, indices: np.ndarray) -> np.ndarray:
-        if len(indices):
-            (self.folder / f"{os.getpid()}.pid").touch()
-            end = time.monotonic() + WAIT_SECONDS
-            while indices[0] >= BLOCK and len(list(self.folder.glob("*.pid"))) < int(
-                (self.folder / "crowd").read_text()
-            ):
-                assert time.monotonic() < end, "nobody came to help"
-                time.sleep(0.02)
-        return super().load(indices)
 
 
 @pytest.fixture(scope="module")
@@ -90,13 +66,6 @@ def made(images: Awaiting) -> Iterator[Callable[[Share], RayShards]]:
     yield make
     for shards in everyone:
         shards.release()
-
-
-def meet(images: Awaiting, crowd: int) -> None:
-    """From now on so many processes must have come."""
-    for file in images.folder.glob("*.pid"):
-        file.unlink()
-    (images.folder / "crowd").write_text(str(crowd))
 
 
 def expected(case: Case) -> np.ndarray:
