@@ -344,6 +344,9 @@ class Cluster(Section):
         None, gt=0, description="not given: an equal part, up to 1, of what training leaves"
     )
     gpus_per_shard: float = Field(0, ge=0)
+    decoders: int = Field(
+        0, ge=0, description="tasks of a CPU each, on any node, that decode for the shards; 0: shards decode themselves"
+    )
     wait_seconds: float = Field(120, ge=0, description="how long to wait for an autoscaler before refusing")
 
 

@@ -15,8 +15,8 @@ from torch import nn
 
 from openal_ray import config
 from openal_ray.data.cached import remember
+from openal_ray.data.decoded import Batch, Decoded, batches, decode
 from openal_ray.data.images import Images
-from openal_ray.errors import BadImages
 from openal_ray.models import signals
 from openal_ray.models.folding import fold_batchnorm
 from openal_ray.models.learners import Learner
@@ -27,9 +27,6 @@ from openal_ray.selection.halves import BLOCK
 from openal_ray.signal_cache import SignalCache, digest_of, key_of
 from openal_ray.signal_store import Reading, Signals, SignalStore, disk_array
 from openal_ray.training.loop import autocast
-
-Batch = tuple[np.ndarray, np.ndarray]
-"""Indices [n], and their pictures uint8 [n, height, width, channels]."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +64,10 @@ class ReadOrder:
     def networks(self) -> set[str]:
         """The networks that it reads from."""
         return {signals.split(need)[0] for need in self.needs}
+
+    def block(self, number: int) -> np.ndarray:
+        """The members in one block."""
+        return self.members.between(number * BLOCK, (number + 1) * BLOCK)
 
 
 @dataclass(frozen=True)
@@ -145,12 +146,15 @@ class Shard:
         for reading in [reading for reading, networks in self._sources.items() if name in networks]:
             self.forget(reading)
 
-    def read(self, order: ReadOrder, block: int) -> BlockRead:
-        """Reads what was ordered of one block, and keeps it."""
-        wanted = order.members.between(block * BLOCK, (block + 1) * BLOCK)
+    def read(self, order: ReadOrder, block: int, decoded: Decoded | None = None) -> BlockRead:
+        """Reads what was ordered of one block, and keeps it; decoded: its pictures, if someone else decoded them."""
+        wanted = order.block(block)
         bad: dict[int, str] = {}
-        batches = (batch for batch in self._batches(order.images, wanted, bad) if len(batch[0]))
-        parts = self._remembered(order, list(batches)) if order.lasting and self.cache else self._parts(order, batches)
+        given = self._batches(order.images, wanted, bad)
+        if decoded is not None:  # copied, since torch must not see arrays that it could not write to
+            given, bad = ((indices, pixels.copy()) for indices, pixels in decoded.batches), decoded.bad
+        found = (batch for batch in given if len(batch[0]))
+        parts = self._remembered(order, list(found)) if order.lasting and self.cache else self._parts(order, found)
         read = np.concatenate([indices for indices, _ in parts]) if parts else wanted[:0]
         if parts:
             arrays = {need: np.concatenate([part[need] for _, part in parts]) for need in order.needs}
@@ -226,8 +230,7 @@ class Shard:
 
     def _batches(self, images: str, wanted: np.ndarray, bad: dict[int, str]) -> Iterator[Batch]:
         """Batches of pictures, decoded one batch ahead of the network."""
-        size = self.settings.read.batch_size
-        parts = [wanted[start : start + size] for start in range(0, len(wanted), size)]
+        parts = batches(wanted, self.settings.read.batch_size)
         if not parts:
             return
         waiting = self.ahead.submit(self._decode, images, parts[0], bad)
@@ -238,13 +241,7 @@ class Shard:
             yield ready
 
     def _decode(self, images: str, indices: np.ndarray, bad: dict[int, str]) -> Batch:
-        try:
-            return indices, self.images[images].load(indices)
-        except BadImages as error:
-            if not self.settings.skip_bad_images:
-                raise
-            bad.update(zip(error.indices, error.reasons, strict=True))
-            return self._decode(images, indices[~np.isin(indices, error.indices)], bad)
+        return decode(self.images[images], indices, self.settings.skip_bad_images, bad)
 
     def _compute(self, pixels: np.ndarray, order: ReadOrder) -> dict[str, np.ndarray]:
         if not order.needs:

@@ -10,11 +10,12 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from openal_ray.cluster.room import draining
-from openal_ray.cluster.share import Share
+from openal_ray.cluster.share import DECODER, Share
+from openal_ray.data.decoded import Decoded, decode_all
 from openal_ray.data.images import Images
 from openal_ray.errors import ResourceError, UserError
 from openal_ray.models.learners import Learner
-from openal_ray.shard import Settings, Shard
+from openal_ray.shard import ReadOrder, Settings, Shard
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,11 @@ class ShardActor:
         return getattr(self.shard, method)(*arguments)
 
 
+def decode_block(images: Mapping[str, Images], settings: Settings, order: ReadOrder, block: int) -> Decoded:
+    """The pictures of a block, decoded by whoever has a CPU; Ray does it again elsewhere if that is lost."""
+    return decode_all(images[order.images], order.block(block), settings.read.batch_size, settings.skip_bad_images)
+
+
 class Crew:
     """Shards by number. A number is given once: what a lost shard held is never taken for its successor's.
 
@@ -45,6 +51,7 @@ class Crew:
     def __init__(self, images: Mapping[str, Images], settings: Settings, share: Share) -> None:
         self._images, self._settings, self._share = ray.put(dict(images)), settings, share
         self._networks: dict[str, tuple[Any, Any, str]] = {}
+        self._decode = ray.remote(decode_block).options(num_cpus=DECODER["CPU"], scheduling_strategy="SPREAD")
         self._nodes: dict[int, str] = {}
         self._spawned = 0
         self.actors: dict[int, Any] = {}
@@ -59,6 +66,15 @@ class Crew:
     def call(self, number: int, method: str, *arguments: Any) -> Any:
         """A reference to the answer."""
         return self.actors[number].call.remote(method, *arguments)
+
+    def read(self, number: int, order: Any, block: int) -> Any:
+        """A reference to what comes of a block; its pictures are decoded by the shard, or by a task before.
+
+        order  a reference to a ReadOrder
+        """
+        if not self._share.decoders:
+            return self.call(number, "read", order, block)
+        return self.call(number, "read", order, block, self._decode.remote(self._images, self._settings, order, block))
 
     def load(self, learner: Learner, weights: Mapping[str, torch.Tensor], name: str) -> None:
         self._networks[name] = (learner, ray.put(dict(weights)), name)

@@ -22,6 +22,7 @@ def adapted(configuration: Config) -> Config:
     train.mode=auto  becomes local, in the trial's own process, or session where train.workers is above 1;
                      any other mode too where hyper-parameters are searched, since a trial of Tune starts no Tune
     shards           the least number of them: a placement group does not grow
+    decoders         none: they would lie outside the group
     cpus_per_shard   an equal part of train.cpus_per_worker: a trial's shards and its trainer take turns
     """
     train, cluster = configuration.train, configuration.cluster
@@ -30,6 +31,7 @@ def adapted(configuration: Config) -> Config:
     if cluster.cpus_per_shard is None:
         part = floor((train.cpus_per_worker - DRIVER_CPUS) / configuration.fewest_shards * 100 + 1e-6) / 100
         cluster = cluster.model_copy(update={"cpus_per_shard": max(part, 0.01)})
+    cluster = cluster.model_copy(update={"decoders": 0})
     return configuration.model_copy(update={"train": train, "cluster": cluster, "shards": configuration.fewest_shards})
 
 

@@ -2,8 +2,10 @@
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -27,7 +29,7 @@ from openal_ray.signal_store import Reading
 from openal_ray.workers import Ledger, Progress, ReadReport, ShardLost, join_readings
 
 log = logging.getLogger(__name__)
-IN_FLIGHT = 2  # blocks a shard may have waiting: one computed, one ready to follow
+IN_FLIGHT = 2  # blocks a shard may have waiting, besides those that are decoded: one computed, one ready to follow
 LOSSES_ALLOWED = 20  # in one call, nodes that were reclaimed not counted; more is not bad luck
 FOLLOW_SECONDS = 5.0  # between two looks at what the cluster has room for
 QUIET_SECONDS = 30  # after so long without an answer the user is told what is being waited for
@@ -208,17 +210,18 @@ class RayShards:
         self._crew.follow(len(self._crew.ready) + work.agenda.movable)
 
     def _feed(self, work: _Work) -> None:
-        """Two blocks for each shard, one each before anyone gets the second."""
-        flying = [number for number, _, _ in work.flying.values()]
-        for _ in range(IN_FLIGHT):
-            for number in self._crew.ready:
-                if flying.count(number) >= IN_FLIGHT or (item := work.agenda.take(number)) is None:
+        """Some blocks for each shard, one each before anyone gets the next."""
+        ready, flying = self._crew.ready, Counter(number for number, _, _ in work.flying.values())
+        most = IN_FLIGHT + ceil(self._share.decoders / max(1, len(ready)))
+        for _ in range(most):
+            for number in ready:
+                if flying[number] >= most or (item := work.agenda.take(number)) is None:
                     continue
                 block, orders = item
                 self._table[block] = number
                 for order in orders:
-                    work.flying[self._crew.call(number, "read", order.stored, block[1])] = (number, order, block)
-                    flying.append(number)
+                    work.flying[self._crew.read(number, order.stored, block[1])] = (number, order, block)
+                    flying[number] += 1
 
     def _lose(self, number: int, error: RayActorError | None, work: _Work) -> None:
         """What a lost shard held, and what waited for it, goes to the others; no error: its node is taken away."""

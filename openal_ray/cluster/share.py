@@ -13,6 +13,7 @@ from openal_ray.config import Config
 from openal_ray.errors import ResourceError
 
 log = logging.getLogger(__name__)
+DECODER: Amounts = {"CPU": 1.0, "GPU": 0.0}
 SHARD_BYTES = 400 * 2**20  # of a shard that has loaded PyTorch and a small network
 
 
@@ -23,7 +24,8 @@ class Share:
     Reservations are Ray's bookkeeping. Shards and trainers never compute at the same time, so shards for which the
     user reserved nothing get an equal part of what training leaves, at most a CPU each, which may be nothing.
 
-    trainers  what each trainer holds while shards read
+    beside    what each trainer and each decoder holds while shards read
+    decoders  how many tasks decode at the same time; 0: the shards decode
     grows     whether the cluster has an autoscaler to ask
     """
 
@@ -32,7 +34,8 @@ class Share:
     gpus_per_shard: float = 0
     fewest: int = 1
     most: int = 1
-    trainers: tuple[Amounts, ...] = ()
+    beside: tuple[Amounts, ...] = ()
+    decoders: int = 0
     grows: bool = False
 
     @property
@@ -43,7 +46,7 @@ class Share:
         """How many shards there may be now: as many as the nodes have room for, within what was asked for."""
         if not self.elastic:
             return self.most
-        there = room(nodes(), self._shard | {"memory": SHARD_BYTES}, self.trainers)
+        there = room(nodes(), self._shard | {"memory": SHARD_BYTES}, self.beside)
         return max(self.fewest, min(self.most, there))
 
     def ask(self, useful: int) -> None:
@@ -51,8 +54,8 @@ class Share:
         wanted = min(self.most, useful)
         if self.grows and self.elastic and wanted > self.limit():
             log.info("asking the autoscaler for room for %d shards", wanted)
-            trainers = [bundle for trainer in self.trainers for bundle in bundles(1, trainer)]
-            request_resources(bundles=bundles(wanted, self._shard) + trainers)
+            beside = [bundle for other in self.beside for bundle in bundles(1, other)]
+            request_resources(bundles=bundles(wanted, self._shard) + beside)
 
     def withdraw(self) -> None:
         """Nothing is asked of the autoscaler any more, but for what runs."""
@@ -94,13 +97,14 @@ def share(configuration: Config) -> Share:
             request_resources(bundles=[])  # else it stays, and nodes come that nobody uses
         raise ResourceError(_too_small(configuration, trainers, shards, there))
     free = there["CPU"] - (trainers["CPU"] if side_by_side else 0)
-    part = int(min(1.0, free / configuration.fewest_shards) * 100) / 100
+    part = int(min(1.0, (free - cluster.decoders) / configuration.fewest_shards) * 100) / 100
     if there["GPU"] and not (trainers["GPU"] or shards["GPU"]):
         log.warning("the cluster's GPUs stay idle: set train.gpus_per_worker and cluster.gpus_per_shard to use them")
     take_turns = not side_by_side or (mode == "per_round" and configuration.fewest_shards < configuration.most_shards)
     return Share(
         part if cluster.cpus_per_shard is None else cluster.cpus_per_shard, take_turns, cluster.gpus_per_shard,
-        configuration.fewest_shards, configuration.most_shards, () if take_turns else _trainers(configuration),
+        configuration.fewest_shards, configuration.most_shards,
+        (() if take_turns else _trainers(configuration)) + (DECODER,) * cluster.decoders, cluster.decoders,
         grows=cluster_address(cluster) is not None,
     )  # fmt: skip
 
@@ -116,12 +120,12 @@ def _check_memory(shards: int) -> None:
 
 
 def _wanted(configuration: Config) -> tuple[Amounts, Amounts]:
-    """What the trainers need and what the shards reserve, the least number of them."""
+    """What the trainers need and what the shards and decoders reserve, the least number of shards."""
     cluster, shards = configuration.cluster, configuration.fewest_shards
     trainers = _trainers(configuration)
     return (
         {name: sum(trainer[name] for trainer in trainers) for name in ("CPU", "GPU")},
-        {"CPU": shards * (cluster.cpus_per_shard or 0), "GPU": shards * cluster.gpus_per_shard},
+        {"CPU": shards * (cluster.cpus_per_shard or 0) + cluster.decoders, "GPU": shards * cluster.gpus_per_shard},
     )
 
 
@@ -155,10 +159,15 @@ def _told(configuration: Config) -> str:
     return f"train.workers={configuration.train.workers}" + (f", train.at_once={at_once}" if at_once > 1 else "")
 
 
+def _readers(configuration: Config) -> str:
+    decoders = configuration.cluster.decoders
+    return f"shards={configuration.fewest_shards}" + (f", cluster.decoders={decoders}" if decoders else "")
+
+
 def _too_small(configuration: Config, trainers: Amounts, shards: Amounts, there: Amounts) -> str:
     lines = [
         f"{name}s: training needs {trainers[name]:g} ({_told(configuration)}), the shards reserve "
-        f"{shards[name]:g} (shards={configuration.fewest_shards}), the cluster has {there[name]:g}"
+        f"{shards[name]:g} ({_readers(configuration)}), the cluster has {there[name]:g}"
         for name in trainers
         if trainers[name] + shards[name] > there[name] + 1e-9
     ]

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from openal_ray.selection.top_k import TopKHalf
 from openal_ray.shard import ReadOrder, Rows, Settings
 from openal_ray.strategies import catalogue
 from openal_ray.testing.pools import LEARNER, Case, digits
-from openal_ray.workers import ShardLost
+from openal_ray.workers import LocalShards, ShardLost
 from tests.test_experiment import Holes
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
@@ -145,10 +146,44 @@ def test_a_question_to_a_lost_shard_says_so_and_the_next_finds_it_replaced(case:
 
 def test_errors_of_the_code_in_a_shard_arrive_as_themselves(case: Case) -> None:
     images = Holes(case.images.load(np.arange(2000)), {5, 1500})
-    shards = RayShards({"train": images}, SETTINGS, SHARE)
+    shards = RayShards({"train": images}, SETTINGS, replace(SHARE, fewest=1, most=1))
     with pytest.raises(BadImages, match=r"image-(5|1500).png: truncated"):
         shards.read(ReadOrder("check", "train", Listed(range(2000)), ()))
     shards.release()
+
+
+class Leaving(Holes):
+    """Images that leave a file named after each process that decodes them."""
+
+    def __init__(self, pixels: np.ndarray, bad: set[int], folder: Path) -> None:
+        super().__init__(pixels, bad)
+        self.folder = folder
+
+    def load(self, indices: np.ndarray) -> np.ndarray:
+        (self.folder / str(os.getpid())).touch()
+        return super().load(indices)
+
+
+def test_pictures_that_are_decoded_elsewhere_give_the_same_signals_and_errors(case: Case, tmp_path: Path) -> None:
+    images = Leaving(case.images.load(np.arange(2000)), {1500}, tmp_path)
+    order = ReadOrder("all", "train", Listed(range(1400)), ("probs",))
+    local = LocalShards({"train": images}, SETTINGS)
+    apart = RayShards({"train": images}, SETTINGS, replace(SHARE, fewest=1, most=1, decoders=1))
+    try:
+        for shards in (local, apart):
+            shards.load(LEARNER, case.weights())
+            shards.read(order)
+        expected, found = local.gather("all"), apart.gather("all")
+        np.testing.assert_array_equal(found.indices, expected.indices)
+        np.testing.assert_array_equal(found.signals["probs"], expected.signals["probs"])
+        (actor,) = apart._crew.actors.values()
+        pid = ray.get(actor.__ray_call__.remote(lambda self: os.getpid()))
+        decoding = {int(file.name) for file in tmp_path.iterdir()} - {os.getpid()}
+        assert decoding and pid not in decoding
+        with pytest.raises(BadImages, match=r"image-1500.png: truncated"):
+            apart.read(ReadOrder("check", "train", Listed(range(2000)), ()))
+    finally:
+        apart.release()
 
 
 def test_a_shard_that_cannot_start_is_reported_not_waited_for(case: Case) -> None:

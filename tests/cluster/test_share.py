@@ -33,6 +33,7 @@ def two_cpus_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         (["train.mode=per_round"], (0.5, False)),
         (["cluster.cpus_per_shard=1"], (1.0, True)),  # 2 + 1 > 2, but one after the other fits
         (["train.gpus_per_worker=1", "cluster.gpus_per_shard=0.5"], (1.0, True)),
+        (["cluster.decoders=1"], (0.0, False)),  # which has the CPU that training leaves
         (["shards=[1,9]"], (1.0, False)),  # the least number counts
         (["shards=[1,9]", "train.mode=per_round"], (1.0, True)),  # given back while training runs
     ],
@@ -40,7 +41,8 @@ def two_cpus_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_fits(overrides: list[str], expected: tuple[float, bool]) -> None:
     found = share(configured(*overrides))
     assert (found.cpus_per_shard, found.take_turns) == expected
-    assert found.trainers == (() if found.take_turns else module._trainers(configured(*overrides)))
+    trainers = () if found.take_turns else module._trainers(configured(*overrides))
+    assert found.beside == (*trainers, *[module.DECODER] * found.decoders)
 
 
 @pytest.mark.parametrize(
@@ -51,6 +53,7 @@ def test_what_fits(overrides: list[str], expected: tuple[float, bool]) -> None:
         (["train.gpus_per_worker=2"], r"GPUs: training needs 2 .* the cluster has 1"),
         (["shards=64"], r"shards=64: each is a process of about 400 MB .* 16.0 GiB for all of them: at most 40 fit"),
         (["train.workers=2", "train.at_once=2"], r"training needs 4 \(train.workers=2, train.at_once=2\)"),
+        (["cluster.decoders=3"], r"CPUs: .*reserve 3 \(shards=2, cluster.decoders=3\), the cluster has 2"),
         (["cluster.gpus_per_shard=1"], r"GPUs: training needs 0 .*reserve 2 \(shards=2\), the cluster has 1"),
     ],
 )
@@ -74,9 +77,9 @@ TRAINER = {"CPU": 1.0, "GPU": 0.0}
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        (Share(2, fewest=1, most=9, trainers=(TRAINER,)), 2),  # the third node is not empty beside the trainer
+        (Share(2, fewest=1, most=9, beside=(TRAINER,)), 2),  # the third node is not empty beside the trainer
         (Share(2, fewest=1, most=9), 3),
-        (Share(1, fewest=1, most=9, trainers=(TRAINER,)), 5),
+        (Share(1, fewest=1, most=9, beside=(TRAINER,)), 5),
         (Share(0.5, fewest=1, most=9), 9),  # twelve would fit
         (Share(1, fewest=8, most=9), 8),  # waited for, like a fixed number
         (Share(1, fewest=9, most=9), 9),
@@ -89,7 +92,7 @@ def test_as_many_shards_as_the_nodes_have_room_for(given: Share, expected: int, 
 
 
 def test_the_autoscaler_is_asked_for_what_is_useful_and_told_when_it_is_over(asked: list[Any]) -> None:
-    mine = Share(2, fewest=1, most=9, trainers=(TRAINER,), grows=True)
+    mine = Share(2, fewest=1, most=9, beside=(TRAINER,), grows=True)
     mine.ask(2)  # there is room for two
     assert asked == []
     mine.ask(4)
