@@ -93,8 +93,6 @@ def share(configuration: Config) -> Share:
     there = grown_to(together if mode == "session" else in_turns, configuration)
     side_by_side = _fits(together, there)
     if not side_by_side and (mode == "session" or not _fits(in_turns, there)):
-        if cluster_address(cluster):
-            request_resources(bundles=[])  # else it stays, and nodes come that nobody uses
         raise ResourceError(_too_small(configuration, trainers, shards, there))
     free = there["CPU"] - (trainers["CPU"] if side_by_side else 0)
     part = int(min(1.0, (free - cluster.decoders) / configuration.fewest_shards) * 100) / 100
@@ -141,16 +139,23 @@ def _fits(needed: Amounts, there: Amounts) -> bool:
 
 
 def grown_to(needed: Amounts, configuration: Config) -> Amounts:
-    """The cluster's resources, once they suffice or its autoscaler had its time. A Ray started here cannot grow."""
+    """The cluster's resources, once they suffice or its autoscaler had its time. A Ray started here cannot grow.
+
+    The request is withdrawn at the end: from then on, what runs and what waits for a place says what is needed.
+    """
     seconds = configuration.cluster.wait_seconds if cluster_address(configuration.cluster) else 0
     end = time.monotonic() + seconds
     there = resources()
-    if not _fits(needed, there) and seconds:
-        log.info("the cluster has %s; asking its autoscaler for %s, for up to %g s", there, needed, seconds)
-        request_resources(bundles=[{name: 1} for name, amount in needed.items() for _ in range(ceil(amount))])
-    while not _fits(needed, there) and time.monotonic() < end:
-        time.sleep(1)
-        there = resources()
+    if _fits(needed, there) or not seconds:
+        return there
+    log.info("the cluster has %s; asking its autoscaler for %s, for up to %g s", there, needed, seconds)
+    request_resources(bundles=[{name: 1} for name, amount in needed.items() for _ in range(ceil(amount))])
+    try:
+        while not _fits(needed, there) and time.monotonic() < end:
+            time.sleep(1)
+            there = resources()
+    finally:
+        request_resources(bundles=[])
     return there
 
 

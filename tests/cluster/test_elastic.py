@@ -14,6 +14,7 @@ import pytest
 import ray
 from ray.autoscaler._private.constants import AUTOSCALER_RESOURCE_REQUEST_CHANNEL
 from ray.core.generated import autoscaler_pb2
+from ray.exceptions import RayActorError
 from ray.experimental.internal_kv import _internal_kv_get
 
 from openal_ray import config, runs
@@ -22,6 +23,7 @@ from openal_ray.cluster import share
 from openal_ray.cluster.connect import free_resources
 from openal_ray.cluster.shards import RayShards
 from openal_ray.cluster.share import Share
+from openal_ray.errors import ResourceError
 from openal_ray.pool import UNLABELLED, AllBut, AnswersPending
 from openal_ray.shard import ReadOrder, Rows, Settings
 from openal_ray.testing.pools import LEARNER, Case, digits
@@ -85,8 +87,9 @@ def kill(shards: RayShards, number: int) -> None:
 
 
 def test_one_shard_becomes_three_in_mid_read_and_one_again(
-    case: Case, images: Awaiting, made: Callable[[Share], RayShards], room: list[dict[str, float]]
-) -> None:
+    case: Case, images: Awaiting, made: Callable[[Share], RayShards], room: list[dict[str, float]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     shards = made(Share(1, fewest=1, most=3))
     assert shards.count == 1
     shards.load(LEARNER, case.weights())
@@ -110,6 +113,13 @@ def test_one_shard_becomes_three_in_mid_read_and_one_again(
     np.testing.assert_array_equal(shards.gather("all").signals["probs"], expected(case))
     assert shards.count == 1 and len(homes(shards)) == 1
     np.testing.assert_array_equal(case.ask("k_center", 40, shards).indices, case.ask("k_center", 40).indices)
+    # A node that was reclaimed is no bad luck.
+    monkeypatch.setattr(module, "LOSSES_ALLOWED", 0)
+    (last,) = shards._crew.actors
+    with pytest.raises(ResourceError, match="lost 1 times"):
+        shards._lose(last, RayActorError(), module._Work())
+    shards._lose(last, RayActorError(preempted=True), module._Work())
+    assert shards.count == 0
 
 
 def test_lasting_signals_stay_where_they_are_and_what_is_read_later_lies_beside_them(
