@@ -73,7 +73,7 @@ class Piece:
 
 def work(configuration: Config, dataset: Dataset, tell: Callable[[dict[str, Any]], None]) -> None:
     """Not a run, but it places shards as a run does, and fails where its folder's name says so."""
-    from openal_ray.cluster.shards import _place
+    from openal_ray.cluster.crew import _place
 
     folder = configuration.folder
     piece = ray.remote(Piece)
