@@ -15,6 +15,7 @@ from ray.util.metrics import Counter, Gauge
 from openal_ray.config import Config
 from openal_ray.listener import Listener
 from openal_ray.record import Record
+from openal_ray.storage.url import Place
 from openal_ray.training.job import Epoch
 
 RUN = ("run", "strategy", "data")
@@ -87,9 +88,10 @@ class Metered:
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
         self._stage, self._begun, self._done = "", 0.0, 0
-        self._record, self._return_rejected = Path(), False
+        self._record: Place = Path()
+        self._return_rejected = False
 
-    def begin(self, configuration: Config, folder: Path, rounds: int, done: int) -> None:
+    def begin(self, configuration: Config, folder: Place, rounds: int, done: int) -> None:
         strategy = configuration.strategy.name if configuration.strategy else "supervised"
         meters().belong_to(folder.name, strategy, configuration.data.name)
         self._record = folder / "rounds.jsonl"

@@ -41,7 +41,7 @@ class RayWorkers:
     ) -> None:
         self.plan, self.storage = configuration.train, storage
         self.share = share(configuration)
-        self.mode = self._mode()
+        self.mode = self._mode(configuration)
         log.info("starting %s; training: %s", self.share.described, self._describe())
         self.images = remember(images["train"], settings.cache_bytes)
         self._train_images = ray.put(self.images)
@@ -61,10 +61,10 @@ class RayWorkers:
         """Where this process trains."""
         return torch.device("cuda" if self.plan.gpus_per_worker and torch.cuda.is_available() else "cpu")
 
-    def _mode(self) -> str:
+    def _mode(self, configuration: config.Config) -> str:
         if self.plan.mode != "auto":
             return self.plan.mode
-        return "per_round" if self.share.take_turns or self._configuration.tune else "session"
+        return "per_round" if self.share.take_turns or configuration.tune else "session"
 
     def fit(self, jobs: Mapping[str, Job], listener: Listener = lambda name, epoch: None) -> dict[str, Trained]:
         if self.mode == "local":
