@@ -9,17 +9,17 @@ hence the product of the cosines up to some known e, and since 2|x||c| <= |x|² 
 The right-hand form needs no error of each pair. Every rounding below is a multiple of |x|² + |c|² too, and is in e.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import reduce
 from math import frexp
 
 import numpy as np
 import torch
 
-from openal_ray.selection.digits import ROUNDING, Digits, inner_products
+from openal_ray.selection.digits import ROUNDING, Digits, Room
 
 _UNDERFLOW = 2.0**-120  # more than float32 can lose below its smallest number, in the frame's unit²
-_TILE = 512  # rows and centres at a time: their products stay in the second-level cache until the minimum is taken
+_ROWS, _CENTRES = 512, 256  # of one tile: its products stay in the second-level cache until all is done with them
 
 
 def upper_bounds(rows: Sequence[Digits], centres: Sequence[Digits]) -> np.ndarray:
@@ -28,13 +28,10 @@ def upper_bounds(rows: Sequence[Digits], centres: Sequence[Digits]) -> np.ndarra
     rows, centres   their factors
     """
     frame = _Frame(rows, centres)
-    best = np.empty(frame.n_rows, np.float32)
-    for low in range(0, frame.n_rows, _TILE):
-        tile = slice(low, low + _TILE)
-        parts = [slice(first, first + _TILE) for first in range(0, frame.n_centres, _TILE)]
-        minima = [frame.squared(tile, part, 1 + frame.error).amin(dim=1) for part in parts]
-        best[tile] = torch.stack(minima).amin(dim=0).cpu().numpy()
-    squared = (1 + frame.error) * (frame.row_squares + best)
+    best = frame.tensor(np.full(frame.n_rows, np.inf))
+    for some, _, squared in frame.tiles(1 + frame.error):
+        torch.minimum(best[some], squared.amin(dim=1), out=best[some])
+    squared = (1 + frame.error) * (frame.row_squares + best.cpu().numpy())
     return (np.maximum(squared, 0.0) + _UNDERFLOW) * frame.unit**2
 
 
@@ -44,8 +41,14 @@ def close_pairs(rows: Sequence[Digits], centres: Sequence[Digits], limit: np.nda
     shrunk = np.where(frame.error < 1, 1 - frame.error, 1.0)
     highest = (limit / frame.unit**2 + _UNDERFLOW) / shrunk - frame.row_squares
     highest[frame.error >= 1] = np.inf  # digits that leave out more than they keep exclude nothing
-    close = frame.squared(slice(None), slice(None), shrunk) <= frame.tensor(highest)[:, None]
-    return np.divmod(np.flatnonzero(close.cpu().numpy()), frame.n_centres)
+    limits = frame.tensor(highest)[:, None]
+    found = [np.empty((2, 0), np.int64)]
+    for some, others, squared in frame.tiles(shrunk):
+        close = (squared <= limits[some]).cpu().numpy()
+        row, centre = np.divmod(np.flatnonzero(close), close.shape[1])
+        found.append(np.stack([row + some.start, centre + others.start]))
+    row, centre = np.concatenate(found, axis=1)
+    return row, centre
 
 
 class _Frame:
@@ -72,17 +75,26 @@ class _Frame:
         """float32, on the device of the digits."""
         return torch.from_numpy(values.astype(np.float32)).to(self._rows[0].first.device)
 
-    def squared(self, rows: slice, centres: slice, divisor: np.ndarray) -> torch.Tensor:
-        """float32 [n, m]: |c|² - 2 <x, c> / divisor, in unit².
+    def tiles(self, divisor: np.ndarray) -> Iterator[tuple[slice, slice, torch.Tensor]]:
+        """Rows, centres, and |c|² - 2 <x, c> / divisor in unit², float32, overwritten by the next tile.
 
         One operation at a time, none fused: that would round differently at the edge of a tile.
         """
-        factors = zip(self._rows, self._centres, strict=True)
-        result = reduce(torch.Tensor.mul_, [inner_products(one[rows], other[centres]) for one, other in factors])
-        result *= self._centre_scale[centres]
-        result *= self.tensor(self._row_scale[rows] / divisor[rows])[:, None]
-        result += self._centre_squares[centres]
-        return result
+        row_scale = self.tensor(self._row_scale / divisor)[:, None]
+        size = min(_ROWS, self.n_rows) * min(_CENTRES, self.n_centres)
+        rooms = [Room(size, row_scale.device) for _ in self._rows]
+        parts = [slice(low, min(low + _CENTRES, self.n_centres)) for low in range(0, self.n_centres, _CENTRES)]
+        centres = [[factor[part] for factor in self._centres] for part in parts]
+        for low in range(0, self.n_rows, _ROWS):
+            some = slice(low, min(low + _ROWS, self.n_rows))
+            rows = [factor[some] for factor in self._rows]
+            for part, others in zip(parts, centres, strict=True):
+                factors = zip(rooms, rows, others, strict=True)
+                squared = reduce(torch.Tensor.mul_, [room.inner_products(x, c) for room, x, c in factors])
+                squared *= self._centre_scale[part]
+                squared *= row_scale[some]
+                squared += self._centre_squares[part]
+                yield some, part, squared
 
 
 def _product(arrays: list[np.ndarray]) -> np.ndarray:

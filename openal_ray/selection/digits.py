@@ -112,36 +112,51 @@ def inner_products(rows: Digits, others: Digits) -> torch.Tensor:
 
     Second digits are used if the others have them, except for the product of two of them (`bounds` allows for it).
     """
-    total = _products(rows.first, others.first)
-    if others.second is not None:
-        rest = _products(rows.first, others.second)
-        if rows.second is not None:
-            rest += _products(rows.second, others.first)
-        total.add_(rest, alpha=1 / 256)  # a power of two: fused or not, it rounds once
-    return total
+    return Room(len(rows) * len(others), rows.first.device).inner_products(rows, others)
 
 
-def _products(rows: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-    """int8 [n, D] times int8 [m, D]: float32 [n, m], every piece exact, the pieces added from left to right."""
-    total = _piece(rows[:, :_PIECE], others[:, :_PIECE])
-    for low in range(_PIECE, rows.shape[1], _PIECE):
-        total += _piece(rows[:, low : low + _PIECE], others[:, low : low + _PIECE])
-    return total
+class Room:
+    """Where the products of one tile after the other are written: fresh memory costs as much as the products.
+
+    size   the largest n · m of a tile
+    """
+
+    def __init__(self, size: int, device: torch.device) -> None:
+        self._integers = torch.empty(size, dtype=torch.int32, device=device)
+        self._floats = torch.empty(size, device=device)
+
+    def inner_products(self, rows: Digits, others: Digits) -> torch.Tensor:
+        """As the function of this name; overwritten by the next call."""
+        total = self._floats[: len(rows) * len(others)].view(len(rows), len(others))
+        self._multiply(rows.first, others.first, total)
+        if others.second is not None:
+            rest = self._multiply(rows.first, others.second, torch.empty_like(total))
+            if rows.second is not None:
+                rest += self._multiply(rows.second, others.first, torch.empty_like(total))
+            total.add_(rest, alpha=1 / 256)  # a power of two: fused or not, it rounds once
+        return total
+
+    def _multiply(self, rows: torch.Tensor, others: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
+        """int8 [n, D] times int8 [m, D]: float32 [n, m], every piece exact, the pieces added from left to right."""
+        self._piece(rows[:, :_PIECE], others[:, :_PIECE], total)
+        for low in range(_PIECE, rows.shape[1], _PIECE):
+            piece = torch.empty_like(total)
+            total += self._piece(rows[:, low : low + _PIECE], others[:, low : low + _PIECE], piece)
+        return total
+
+    def _piece(self, rows: torch.Tensor, others: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
+        one_column = rows.shape[1] == 1  # torch 2.14 returns wrong int8 products for it
+        if rows.device.type == "cpu" and not one_column and _int8_is_good():
+            return total.copy_(_by_int8(rows, others, out=self._integers[: total.numel()].view(total.shape)))
+        return _by_float32(rows, others, out=total)
 
 
-def _piece(rows: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-    one_column = rows.shape[1] == 1  # torch 2.14 returns wrong int8 products for it
-    if rows.device.type == "cpu" and not one_column and _int8_is_good():
-        return _by_int8(rows, others)
-    return _by_float32(rows, others)
+def _by_int8(rows: torch.Tensor, others: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+    return torch._int_mm(rows, others.t(), out=out)
 
 
-def _by_int8(rows: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-    return torch._int_mm(rows, others.t()).float()
-
-
-def _by_float32(rows: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-    return rows.float() @ others.float().t()
+def _by_float32(rows: torch.Tensor, others: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+    return torch.mm(rows.float(), others.float().t(), out=out)
 
 
 @cache
@@ -149,7 +164,7 @@ def _int8_is_good() -> bool:
     """Whether this processor's int8 products are right (old ones saturate) and faster: the integers are the same."""
     sample = torch.full((256, 512), 127, dtype=torch.int8)
     sample[::2, ::3] = -127
-    if not torch.equal(_by_int8(sample, sample), _by_float32(sample, sample)):
+    if not torch.equal(_by_int8(sample, sample).float(), _by_float32(sample, sample)):
         return False
     return _seconds(_by_int8, sample) < _seconds(_by_float32, sample)
 

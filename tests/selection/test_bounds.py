@@ -69,7 +69,8 @@ def test_other_rows_and_tiles_change_no_bit(kind: str, monkeypatch: pytest.Monke
     rng = np.random.default_rng(1)
     rows, centres = factors(kind, 700, (6, 20), rng), factors(kind, 90, (6, 20), rng)
     together = upper_bounds(coded(rows), coded(centres))
-    monkeypatch.setattr(bounds, "_TILE", 77)
+    monkeypatch.setattr(bounds, "_ROWS", 77)
+    monkeypatch.setattr(bounds, "_CENTRES", 31)
     parts = [
         upper_bounds(coded([f[part] for f in rows]), coded(centres)) for part in np.split(np.arange(700), [5, 320])
     ]

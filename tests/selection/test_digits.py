@@ -97,5 +97,5 @@ def test_differences_that_overflow_are_refused() -> None:
 
 def test_wrong_int8_products_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     right = digits._by_int8
-    monkeypatch.setattr(digits, "_by_int8", lambda rows, others: right(rows, others).clip(-(2**22), 2**22))
+    monkeypatch.setattr(digits, "_by_int8", lambda rows, others, out=None: right(rows, others).clip(-(2**22), 2**22))
     assert not digits._int8_is_good.__wrapped__()
