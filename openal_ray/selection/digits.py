@@ -18,7 +18,7 @@ ROUNDING = 2.0**-24
 
 _MEASURES = ("norms", "lengths", "remainders", "seconds")
 _LARGEST = 1e70  # products of four such numbers, as in distances of outer products, are still far from overflow
-_TILE = 256  # rows encoded at a time, so that they and their copies stay in the second-level cache
+_NUMBERS = 2**17  # encoded at a time, so that they and their copies stay in the second-level cache
 _PIECE = 1024  # columns multiplied at a time: 1024 * 127² < 2²⁴, so float32 holds every partial sum exactly
 
 
@@ -66,8 +66,9 @@ def encode(rows: np.ndarray, origin: np.ndarray | None = None, two: bool = False
     first, second = np.empty((n, d), np.int8), np.empty((n if two else 0, d), np.int8)
     norms, lengths = np.empty(n), np.empty(n, np.float32)
     remainders, seconds = np.empty(n, np.float32), np.zeros(n, np.float32)
-    for low in range(0, n, _TILE):
-        tile = slice(low, min(low + _TILE, n))
+    step = max(1, _NUMBERS // max(1, d))
+    for low in range(0, n, step):
+        tile = slice(low, min(low + step, n))
         y, norms[tile], lengths[tile] = _scaled(rows[tile], origin, low)
         digit = np.rint(y)
         np.copyto(first[tile], digit, casting="unsafe")

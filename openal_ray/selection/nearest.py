@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from openal_ray.selection.bounds import close_pairs, upper_bounds
+from openal_ray.selection.bounds import close_pairs, likely_nearest, upper_bounds
 from openal_ray.selection.digits import Digits, concatenated, encode
 from openal_ray.selection.halves import positions_of
 
@@ -17,7 +17,8 @@ Key = tuple[float, float]
 """(squared distance, -dataset index): rows are picked in descending order of it."""
 
 _ROWS = 1024  # rows settled at a time
-_PRODUCTS = 2**20  # row-centre pairs of which only a few need exact arithmetic, at a time
+_PRODUCTS = 2**22  # row-centre pairs of which only a few need exact arithmetic, at a time
+_FEW = 128  # rows whose bounds are lowered together even if some know more centres than others
 _COPIED = 2**15  # rows copied at a time to have their bounds lowered
 _MANY = 16  # exact distances a row above which a second digit costs less
 _NUMBERS = 2**17  # numbers in one piece of exact arithmetic: 1 MB of float64
@@ -93,6 +94,8 @@ class NearestCentre:
         self._bound = self._exact.copy()  # see `bounds`
         self._seen = np.zeros(n, dtype=np.int64)  # how many centres the exact distance knows of
         self._bounded = np.zeros(n, dtype=np.int64)  # how many the bound knows of, at least
+        self._likely = np.full(n, -1, dtype=np.int32)  # the centre that seems nearest, if it would lower the bound
+        self._hope = self._bound.copy()  # the squared distance that it seems to be at; else the bound
         if not copies:
             self._bound[_repeats(points, self._digits.norms)] = -1.0
 
@@ -139,12 +142,13 @@ class NearestCentre:
         return np.flatnonzero(self._bound >= floor), floor
 
     def _fresh_front(self, count: int, least: float) -> tuple[np.ndarray, float]:
-        """The same, once the bounds there know of all centres."""
+        """The same, once the bounds there know of all centres, and exactly of the one that seems nearest."""
         front, floor = self._front(count, least)
-        reach = 4 * count
-        while (self._bounded[front] < len(self._centres)).any():
+        reach = 2 * count
+        while (self._bounded[front] < len(self._centres)).any() or (self._likely[front] >= 0).any():
             self.lower(self._front(reach, least)[0])
-            reach *= 4
+            self._tighten(self._front(reach, least)[0])
+            reach += reach // 2
             front, floor = self._front(count, least)
         return front, floor
 
@@ -156,13 +160,30 @@ class NearestCentre:
     def lower(self, positions: np.ndarray) -> None:
         """Lower the bounds of these rows by the centres they do not know of."""
         stale = positions[self._bounded[positions] < len(self._centres)]
-        for known in np.unique(self._bounded[stale]):
-            group = stale[self._bounded[stale] == known]
-            for low in range(0, len(group), _COPIED):
-                rows = group[low : low + _COPIED]
-                bound = upper_bounds([self._digits[rows]], [self._centre_digits[int(known) :]])
-                self._bound[rows] = np.minimum(self._bound[rows], bound)
-        self._bounded[stale] = len(self._centres)
+        stale = stale[np.argsort(self._bounded[stale], kind="stable")]
+        while len(stale):
+            known = int(self._bounded[stale[0]])
+            alike = int(np.searchsorted(self._bounded[stale], known, side="right"))
+            rows = np.sort(stale[: min(max(alike, _FEW), _COPIED)])
+            self._lower(rows, *likely_nearest([self._digits[_run(rows)]], [self._centre_digits[known:]]), known)
+            self._bounded[rows] = len(self._centres)
+            stale = stale[len(rows) :]
+
+    def _lower(self, rows: np.ndarray, bound: np.ndarray, likely: np.ndarray, hope: np.ndarray, known: int) -> None:
+        self._bound[rows] = np.minimum(self._bound[rows], bound)
+        closer = hope < self._hope[rows]
+        rows = rows[closer]
+        self._likely[rows], self._hope[rows] = likely[closer] + known, hope[closer]
+
+    def _tighten(self, positions: np.ndarray) -> None:
+        """Lower the bounds of these rows to the exact distance of the centre that seems nearest."""
+        loose = positions[self._likely[positions] >= 0]
+        step = max(1, _NUMBERS // self._points.shape[1])
+        for low in range(0, len(loose), step):
+            rows = loose[low : low + step]
+            exact = squared_distances(self._points[rows], self._centres[self._likely[rows]])
+            self._bound[rows] = np.minimum(self._bound[rows], exact)
+        self._likely[loose], self._hope[loose] = -1, self._bound[loose]
 
     def settle(self, positions: np.ndarray) -> None:
         """Make the bounds of these rows exact; they know of all centres."""
@@ -174,7 +195,8 @@ class NearestCentre:
             self._see(stale[:step], seen)
             stale = stale[step:]
         self._seen[positions] = len(self._centres)
-        self._bound[positions] = self._exact[positions]
+        self._bound[positions] = self._hope[positions] = self._exact[positions]
+        self._likely[positions] = -1
 
     def _see(self, positions: np.ndarray, seen: int) -> None:
         """Lower the exact distances of these rows by the centres from number `seen` on."""
@@ -188,6 +210,12 @@ class NearestCentre:
             pair = slice(low, low + step)
             np.minimum.at(known, row[pair], squared_distances(rows[row[pair]], centres[centre[pair]]))
         self._exact[positions] = known
+
+
+def _run(positions: np.ndarray) -> np.ndarray | slice:
+    """The same ascending `positions`, as a slice if none is left out between them: a slice copies no rows."""
+    first, last = int(positions[0]), int(positions[-1])
+    return slice(first, last + 1) if last - first + 1 == len(positions) else positions
 
 
 def _middle(points: np.ndarray) -> np.ndarray | None:
