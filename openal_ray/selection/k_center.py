@@ -14,7 +14,7 @@ from openal_ray.selection.halves import Halves, Picks, checked_rows, checked_siz
 from openal_ray.selection.nearest import Key, NearestCentre, Points, squared_distances
 
 _FRONT = 64  # rows among which the driver picks one by one: they stay in the first-level cache
-_CANDIDATES = 2  # rows asked for, all shards together, for every pick
+_CANDIDATES = 3  # rows asked for, all shards together, for every pick
 _FEWEST = 128  # rows asked of one shard at least
 
 

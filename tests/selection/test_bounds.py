@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openal_ray.selection import bounds
-from openal_ray.selection.bounds import close_pairs, upper_bounds
+from openal_ray.selection.bounds import close_pairs, likely_nearest, upper_bounds
 from openal_ray.selection.digits import Digits, encode
 from tests.selection import naive
 
@@ -62,6 +62,20 @@ def test_bounds_are_close() -> None:
     assert len(close_pairs(coded(rows), coded(centres), truth.min(axis=1))[0]) < 3 * 500
     assert len(close_pairs(coded(rows, True), coded(centres, True), truth.min(axis=1))[0]) < 1.1 * 500
     assert len(close_pairs(coded(rows), coded(centres), truth.min(axis=1) / 2)[0]) == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_likely_nearest_centre_is_about_the_nearest(kind: str) -> None:
+    rng = np.random.default_rng(2)
+    rows, centres = factors(kind, 700, (20,), rng), factors(kind, 600, (20,), rng)
+    upper, positions, likely = likely_nearest(coded(rows), coded(centres))
+    assert upper.tolist() == upper_bounds(coded(rows), coded(centres)).tolist()
+    truth = squared(rows, centres)
+    chosen = truth[np.arange(700), positions]
+    assert (chosen <= upper).all() and (likely <= upper).all()
+    if kind == "gauss":
+        assert (positions == truth.argmin(axis=1)).mean() > 0.9
+        assert np.allclose(likely, chosen, rtol=0.05)
 
 
 @pytest.mark.parametrize("kind", KINDS)
