@@ -14,7 +14,8 @@ from openal_ray.selection.halves import Halves, Picks, checked_rows, checked_siz
 from openal_ray.selection.nearest import Key, NearestCentre, Points, squared_distances
 
 _FRONT = 64  # rows among which the driver picks one by one: they stay in the first-level cache
-_CANDIDATES = 3  # rows asked for, all shards together, for every pick
+_CANDIDATES, _MOST = 2, 3  # rows asked for, all shards together, for every pick: at first, and at most later
+_MARGIN = 1.5  # how many times the rows that the picks still missing would need at the yield of the last exchange
 _FEWEST = 128  # rows asked of one shard at least
 
 
@@ -58,15 +59,17 @@ def pick_k_center(halves: Halves, k: int, covered: np.ndarray | None = None) -> 
     covered  [m, D] centres that exist already (labelled images)
     raises   ValueError if there are fewer than k rows
     """
-    m = max(_FEWEST, -(-_CANDIDATES * k // len(checked_sizes(halves, k))))
+    shards, wanted = len(checked_sizes(halves, k)), _CANDIDATES * k
     picks = Picks(np.empty(0, dtype=np.int64), np.empty(0))
     centres, taken = covered, picks.indices
     while len(picks.indices) < k:
+        m = max(_FEWEST, -(-wanted // shards))
         new = _certain_picks(halves.ask("candidates", m, centres, taken), k - len(picks.indices))
         if not len(new):  # every point left coincides with a centre
             break
         picks = Picks(np.append(picks.indices, new.indices), np.append(picks.scores, np.sqrt(new.squared)))
         centres, taken = new.rows, new.indices
+        wanted = min(_MOST * k, int(_MARGIN * wanted * (k - len(picks.indices)) / len(new)))
     return filled_up(picks, halves, k)
 
 
