@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +11,8 @@ from dataclasses import dataclass, field
 import psutil
 import ray
 
-RAY = (sys.executable, "-m", "ray.scripts.scripts")
+from tests.cluster.heads import RAY
+
 JOIN_SECONDS = 90
 
 

@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from openal_ray.pool import UNLABELLED, AllBut, AnswersPending
 from openal_ray.shard import ReadOrder, Rows, Settings
 from openal_ray.testing.pools import LEARNER, Case, digits
 from tests.cluster.awaiting import WAIT_SECONDS, Awaiting, meet
+from tests.cluster.nodes import Node, alive, node
 from tests.experiments import SMALL
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
@@ -148,19 +149,15 @@ class _Beside:
         return int((self.signals["probs"] == self.signals["other.probs"]).all(1).sum())
 
 
-Node = Callable[..., AbstractContextManager[Callable[[], None]]]
-
-
 @pytest.mark.acceptance
 def test_a_node_that_joins_helps_and_one_that_is_reclaimed_or_lost_is_done_without(
-    case: Case, images: Awaiting, made: Callable[[Share], RayShards], another_node: Node,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    case: Case, images: Awaiting, made: Callable[[Share], RayShards], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "FOLLOW_SECONDS", 0.2)
     monkeypatch.setattr(module, "LOSSES_ALLOWED", 0)
     shards = made(Share(3, fewest=1, most=5))  # of this machine's four CPUs, one shard takes three
     shards.load(LEARNER, case.weights())
-    with another_node(cpus=3):
+    with another_node():
         meet(images, 2)
         shards.read(ORDER)
         assert shards.count == 2 and len(homes(shards)) == 2
@@ -169,7 +166,7 @@ def test_a_node_that_joins_helps_and_one_that_is_reclaimed_or_lost_is_done_witho
         shards.read(ORDER)  # no loss is allowed, and this is none
         assert shards.count == 1 and len(homes(shards)) == 1
     monkeypatch.setattr(module, "LOSSES_ALLOWED", 1)
-    with another_node(cpus=3) as lose:
+    with another_node() as second:
         shards.forget("all")
         meet(images, 2)
         lost: list[int] = []
@@ -177,11 +174,23 @@ def test_a_node_that_joins_helps_and_one_that_is_reclaimed_or_lost_is_done_witho
         def lose_it(count: int) -> None:
             if len(homes(shards)) == 2 and not lost:
                 lost.append(count)
-                lose()
+                second.signal(signal.SIGKILL)
 
         shards.read(ORDER, lose_it)
         assert lost and len(homes(shards)) == 1
     np.testing.assert_array_equal(shards.gather("all").signals["probs"], expected(case))
+
+
+@contextmanager
+def another_node() -> Iterator[Node]:
+    """A second node of this Ray with three CPUs."""
+    before = len(alive())
+    with node(ray.get_runtime_context().gcs_address, 3) as joined:
+        end = time.monotonic() + WAIT_SECONDS
+        while len(alive()) == before:
+            assert time.monotonic() < end, "the node did not join"
+            time.sleep(0.2)
+        yield joined
 
 
 def reclaim(shards: RayShards, number: int) -> None:
