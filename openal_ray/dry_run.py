@@ -21,6 +21,7 @@ from openal_ray.probe import Networks, measure, passes
 from openal_ray.runs import load_dataset
 from openal_ray.selection.halves import BLOCK
 from openal_ray.strategies import strategy as strategies
+from openal_ray.strategies.query import subset_of
 from openal_ray.strategies.strategy import Helpers, Strategy
 from openal_ray.training.job import Job
 from openal_ray.tuning.space import dearest, due, space_of
@@ -191,7 +192,7 @@ def _query(
 
 def _candidates(config: Config, pool: Pool) -> int:
     subset, there = config.budget.n_subset, pool.unlabelled.count
-    count = int(subset * there) if 0 < subset < 1 else int(subset)
+    count = subset_of(subset, there)
     return min(there, max(count, config.budget.n_query)) if count else there
 
 

@@ -1,4 +1,4 @@
-"""One shard: owns a fixed part of the images, reads signals from a network, hosts the shard halves of selection.
+"""One shard: has some blocks of the images, reads signals from a network, hosts the shard halves of selection.
 
 A plain object that knows nothing of Ray; the same code runs once in this process or in 64 actors.
 """
@@ -167,6 +167,10 @@ class Shard:
         self.store.drop(reading)
         self._sources.pop(reading, None)
         self.halves = {handle: half for handle, half in self.halves.items() if not handle.startswith(f"{reading}/")}
+
+    def close(self) -> None:
+        """Drops all shard halves, and with them what they have made of the signals."""
+        self.halves = {}
 
     def gather(self, reading: str, among: Members | None = None) -> Reading | None:
         """What this shard read under the name, of all images or of these; None if it has nothing of it."""

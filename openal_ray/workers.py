@@ -99,6 +99,10 @@ class Shards(Protocol):
         """Drops a reading and the halves opened on it."""
         ...
 
+    def close(self) -> None:
+        """Drops all halves; readings stay."""
+        ...
+
 
 class Trials(Protocol):
     """A search for hyper-parameters, as whoever trains its trials sees it."""
@@ -177,6 +181,10 @@ class LocalShards:
         self._done.forget(reading)
         for shard in self.shards:
             shard.forget(reading)
+
+    def close(self) -> None:
+        for shard in self.shards:
+            shard.close()
 
 
 class LocalWorkers:

@@ -140,6 +140,10 @@ class RayShards:
             for number in self._crew.actors:
                 self._crew.call(number, "forget", reading)  # nobody waits: a shard that is lost has forgotten already
 
+    def close(self) -> None:
+        for number in self._crew.actors:
+            self._crew.call(number, "close")
+
     def release(self) -> None:
         """Gives the shards' hardware back until the next load or read; their readings are gone."""
         for number in list(self._crew.actors):

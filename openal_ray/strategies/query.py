@@ -4,6 +4,8 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
@@ -19,6 +21,9 @@ from openal_ray.workers import Progress, ShardLost, Shards
 
 log = logging.getLogger(__name__)
 LOST_SHARD_TRIES = 5  # a query that loses shards this often has another problem than spot instances
+Chosen = TypeVar("Chosen")
+Purity = tuple[np.ndarray, np.ndarray]
+"""Dataset indices [m], and a score of each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +38,7 @@ class Query:
     bad: dict[int, str]
     read_seconds: float = 0.0
     notes: Mapping[str, np.ndarray] = field(default_factory=dict)
-    purity: tuple[np.ndarray, np.ndarray] | None = None
+    purity: Purity | None = None
 
 
 def query(
@@ -60,14 +65,16 @@ def query(
     read_seconds = time.perf_counter() - begin
     while True:
         left = candidates.without(np.array(list(bad), dtype=np.int64))
+        if not left.count:
+            picks, purity = Picks(np.empty(0, dtype=np.int64), np.empty(0)), None
+            break
         view = View(shards, pool.hold_out(list(bad)), n_classes, left, _rows(strategy, left), strategy.score, history)
-        picks = _pick(strategy, view, min(budget, left.count), rng)
+        picks, purity = _undisturbed(shards, partial(_chosen, strategy, view, min(budget, left.count), rng))
         # A strategy that reads nothing may pick an image that nobody has decoded yet.
         unseen = {} if strategy.reads else shards.read(ReadOrder(UNLABELLED, "train", Listed(picks.indices))).bad
         if not unseen:
             break
         bad |= unseen
-    purity = view.sample(strategy.purity, rng("purity sample")) if strategy.purity else None
     for reading in (UNLABELLED, ANSWERED):
         shards.forget(reading)
     return Query(picks.indices, picks.scores, bad, read_seconds, picks.notes, purity)
@@ -95,6 +102,11 @@ def _read(
     return bad
 
 
+def subset_of(subset: int | float, unlabelled: int) -> int:
+    """How many candidates `budget.n_subset` means of so many images; 0 for all of them."""
+    return max(1, int(subset * unlabelled)) if 0 < subset < 1 else int(subset)
+
+
 def _rows(strategy: Strategy, candidates: Members) -> Rows:
     if strategy.needs or not strategy.needs_pool:
         return Rows(UNLABELLED, beside=(POOL,) if strategy.needs_pool else ())
@@ -103,7 +115,7 @@ def _rows(strategy: Strategy, candidates: Members) -> Rows:
 
 def _candidates(pool: Pool, subset: int | float, budget: int, rng: np.random.Generator) -> Members:
     unlabelled = pool.unlabelled
-    count = int(subset * unlabelled.count) if 0 < subset < 1 else int(subset)
+    count = subset_of(subset, unlabelled.count)
     if not count or count >= unlabelled.count:
         return unlabelled
     if count < budget:
@@ -111,12 +123,22 @@ def _candidates(pool: Pool, subset: int | float, budget: int, rng: np.random.Gen
     return Listed(unlabelled.draw(min(max(count, budget), unlabelled.count), rng))
 
 
-def _pick(strategy: Strategy, view: View, budget: int, rng: Callable[[str], np.random.Generator]) -> Picks:
+def _chosen(
+    strategy: Strategy, view: View, budget: int, rng: Callable[[str], np.random.Generator]
+) -> tuple[Picks, Purity | None]:
+    picks = _checked(strategy.pick(view, budget, rng("pick")), view, budget)
+    return picks, view.sample(strategy.purity, rng("purity sample")) if strategy.purity else None
+
+
+def _undisturbed(shards: Shards, choose: Callable[[], Chosen]) -> Chosen:
+    """What `choose` comes to; it starts anew when a shard was lost, and what it opened is closed."""
     for attempt in range(LOST_SHARD_TRIES):
         try:
-            return _checked(strategy.pick(view, budget, rng("pick")), view, budget)
+            return choose()
         except ShardLost:
             log.warning("a shard was lost while picking; picking again from the start (%d)", attempt + 1)
+        finally:
+            shards.close()
     raise ResourceError(f"shards were lost {LOST_SHARD_TRIES} times during one query; see Ray's logs for why")
 
 

@@ -51,10 +51,6 @@ class View:
         """One shard half on each shard that has candidates: make_half(its `Part` of them, *arguments)."""
         return self.shards.open(self.rows, make_half, *arguments)
 
-    def open_pool(self, make_half: Callable[..., Any], *arguments: Any) -> Halves:
-        """The same over all images, labelled or not, with the `needs_pool` signals."""
-        return self.shards.open(Rows(POOL), make_half, *arguments)
-
     def top_k(self, score: Score, k: int) -> Picks:
         """The k candidates of highest score; each shard sends its best k."""
         return pick_top_k(self.open(_top_k_half, score), k)

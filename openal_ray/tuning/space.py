@@ -171,7 +171,11 @@ def _range(place: str, kind: str, values: list[Any] | tuple[Any, ...]) -> Range:
 
 
 def _edges(space: Space) -> Iterator[Values]:
-    """Every combination of options, with all ranges at their lower and at their upper end."""
+    """Every option and end alone, then every combination of options with all ranges at one end and at the other."""
+    ends = {key: one.options if isinstance(one, Choice) else one.extremes for key, one in space.items()}
+    first = {key: values[0] for key, values in ends.items()}
+    for key, values in ends.items():
+        yield from ({**first, key: value} for value in values)
     choices = {key: one.options for key, one in space.items() if isinstance(one, Choice)}
     ranges = {key: one.extremes for key, one in space.items() if isinstance(one, Range)}
     for options in itertools.product(*choices.values()):

@@ -61,6 +61,7 @@ def test_the_joint_law_is_that_of_the_materialised_rows(n_shards: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.acceptance
 @pytest.mark.parametrize("n_shards", [1, 3])
 def test_the_joint_law_in_a_thousand_cells(n_shards: int) -> None:
     p, cells = p_value(*factors(14, 3, 6, seed=3), k=4, runs=30000, n_shards=n_shards)

@@ -95,6 +95,13 @@ def test_what_is_no_space_is_refused_in_a_sentence(space: dict[str, Any], told: 
         check_space(configuration, SHAPE)
 
 
+def test_every_option_is_tried_however_many_combinations_there_are() -> None:
+    many = {f"train.optimizer.params.{name}": {"choice": list(range(1, 11))} for name in ("lambd", "alpha", "t0")}
+    space = {"train.optimizer.name": {"choice": ["asgd", "asgd", "asdg"]}, **many}
+    with pytest.raises(ConfigError, match="train.optimizer.name='asdg'"):
+        check_space(tuned(space=space), SHAPE)
+
+
 def test_trials_train_on_one_worker() -> None:
     with pytest.raises(ConfigError, match="set train.workers=1, got 2"):
         check_space(tuned("train.workers=2"), SHAPE)

@@ -80,9 +80,9 @@ class _Half:
             "known": KMeansHalf(self._rows[self._known], self._indices[self._known], part.device)
         }
 
-    def known(self) -> np.ndarray:
-        """Unit features of the rows predicted known."""
-        return self._rows[self._known]
+    def known(self) -> tuple[np.ndarray, np.ndarray]:
+        """Dataset indices and unit features of the rows predicted known."""
+        return self._indices[self._known], self._rows[self._known]
 
     def rank(self, centres: np.ndarray | None) -> None:
         """Takes the clusters' centres (None: one cluster); makes the ranking by clusters."""
@@ -104,5 +104,6 @@ def _centres(halves: Halves, budget: int, clusterer: Clusterer, rng: np.random.G
         return np.empty((0, 1))
     if clusterer == "kmeans":
         return fit_k_means(known, count, rng)
-    rows = np.concatenate(halves.ask("known"))
+    indices, rows = (np.concatenate(part) for part in zip(*halves.ask("known"), strict=True))
+    rows = rows[np.argsort(indices)]  # FINCH goes by the order of the rows
     return cluster_means(rows, finest_partition(rows, count))

@@ -12,7 +12,7 @@ from openal_ray.selection.purity.eaoa import EaoaHalf, pick_eaoa
 from openal_ray.selection.purity.meta_net import worth
 from openal_ray.shard import ReadOrder
 from openal_ray.strategies import catalogue
-from openal_ray.strategies.open_set import contrast, eaoa
+from openal_ray.strategies.open_set import contrast, eaoa, eoal
 from openal_ray.testing.pools import N_CLASSES, ROUND, SEED, case, digits
 from tests.strategies.read_all import signals
 
@@ -131,3 +131,21 @@ def test_mqnet_learns_from_its_last_query_and_notes_what_it_needs() -> None:
     taught = case().ask(strategy, 40, pool=POOL.annotate(first.indices, answers), history=history)
     plain = case().ask(strategy, 40, pool=POOL.annotate(first.indices, answers))
     assert set(taught.indices.tolist()) != set(plain.indices.tolist())
+
+
+def test_finch_sees_the_rows_in_the_order_of_the_dataset(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Half:
+        def __init__(self, indices: list[int]) -> None:
+            self._indices = np.array(indices)
+
+        def inner(self, name: str, verb: str) -> int:
+            return len(self._indices)
+
+        def known(self) -> tuple[np.ndarray, np.ndarray]:
+            return self._indices, np.eye(6)[self._indices]
+
+    monkeypatch.setattr(eoal, "finest_partition", lambda rows, count: np.arange(len(rows)))
+    one, other = Half([0, 3, 4]), Half([1, 2, 5])
+    for halves in ([one, other], [other, one]):
+        centres = eoal._centres(LocalHalves(halves), 6, "finch", np.random.default_rng(0))
+        np.testing.assert_array_equal(centres, np.eye(6))
