@@ -19,6 +19,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
@@ -38,6 +39,7 @@ ROUND, HELPER = "round-", "helper-"  # how the names of checkpoints begin
 TRIAL = "trial-"  # likewise, of the best trial of a search
 LOCK = ".lock"
 UNBEGUN = (LOCK, ".config.yaml.tmp")  # all that a driver leaves that is killed before its run begins
+INTERRUPTED = "interrupted; `openal-ray resume` goes on"
 PACKAGES = ("openal-ray", "ray", "torch", "torchvision", "timm", "numpy", "scikit-learn", "optuna")
 Weights = dict[str, torch.Tensor]
 
@@ -47,20 +49,10 @@ class RunFolder:
 
     def __init__(self, path: Place) -> None:
         self.path = path
-        try:
-            files.make_folder(path)
-            self._hold = hold.hold(path / LOCK)
-        except hold.Busy as other:
-            raise RunError(
-                f"{path}: another openal-ray process{other} works in this folder; wait for it or stop it"
-            ) from None
-        except OSError as error:
-            raise RunError(
-                f"out: {path} cannot be a run folder ({error.strerror}); choose another folder with out=DIR"
-            ) from None
+        self._hold = held(path, LOCK)
         try:
             self.record = Record(path / "rounds.jsonl", check=self._hold.check)
-        except Exception:
+        except BaseException:  # Ctrl-C too: in a notebook, the process goes on
             self.close()
             raise
 
@@ -68,17 +60,13 @@ class RunFolder:
     def create(cls, configuration: config.Config) -> "RunFolder":
         """A new run; raises RunError if the folder holds anything already."""
         path = configuration.folder.expanduser()
-        if path.is_dir() and any(entry.name not in UNBEGUN for entry in path.iterdir()):
-            what = "a run" if (path / "config.yaml").exists() else "files"
-            raise RunError(
-                f"out: {path} holds {what} already. `openal-ray resume {path}` goes on with a run; "
-                "otherwise choose another folder with out=DIR."
-            )
+        _check_empty(path)
         folder = cls(path)
         try:
+            _check_empty(path)  # another driver may have begun a run before this one held the folder
             folder.write("config.yaml", config.dump(configuration))
             folder.write("environment.json", json.dumps(_environment(), indent=2) + "\n")
-        except RunError:
+        except BaseException:
             folder.close()
             raise
         return folder
@@ -93,18 +81,20 @@ class RunFolder:
         self._hold.release()
 
     def discard(self) -> None:
-        """Removes the folder's files if no work has been recorded yet, so that the same command can be tried again."""
-        if not self.record.state.asked:
-            for name in ("config.yaml", "environment.json", "rounds.jsonl"):
-                (self.path / name).unlink(missing_ok=True)
+        """Removes the folder's files if no work has been recorded yet, so that the same command can be tried again.
+
+        Nothing is removed once another driver has, or had, taken the folder over: its files are not this one's.
+        """
+        record = self.path / "rounds.jsonl"
+        with suppress(RunError):
+            self._hold.check()
+            if not self.record.state.asked and not Record(record, read_only=True).state.asked:
+                for name in ("config.yaml", "environment.json", record.name):
+                    (self.path / name).unlink(missing_ok=True)
 
     def write(self, name: str, text: str) -> None:
         """Writes a file whole: a reader never sees half of it."""
-        try:
-            with files.complete(self.path / name) as incomplete:
-                incomplete.write_text(text, encoding="utf-8", errors="backslashreplace")
-        except OSError as error:
-            raise RunError(f"{self.path / name}: cannot be written ({error.strerror}); make room and resume") from None
+        write(self.path / name, text)
 
     def write_tables(self, classes: Sequence[str]) -> None:
         """Derives metrics.csv, per_class.csv, selections.csv and labels.csv from the record."""
@@ -198,6 +188,30 @@ class RunFolder:
         return content
 
 
+def held(path: Place, lock: str) -> hold.Hold:
+    """Makes the folder, and holds it by the lock of that name; raises RunError."""
+    try:
+        files.make_folder(path)
+        return hold.hold(path / lock)
+    except hold.Busy as other:
+        raise RunError(
+            f"{path}: another openal-ray process{other} works in this folder; wait for it or stop it"
+        ) from None
+    except OSError as error:
+        raise RunError(
+            f"out: {path} cannot be a run folder ({error.strerror}); choose another folder with out=DIR"
+        ) from None
+
+
+def write(file: Place, text: str) -> None:
+    """Writes a file whole, or not at all; raises RunError."""
+    try:
+        with files.complete(file) as incomplete:
+            incomplete.write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise RunError(f"{file}: cannot be written ({error.strerror}); make room and resume") from None
+
+
 def runs_in(path: Place) -> list[Place]:
     """The folder itself if it is a run, else the runs directly in it; raises RunError if there is none."""
     if (path / "config.yaml").is_file():
@@ -247,11 +261,23 @@ def status(path: Place) -> dict[str, Any]:
 
 
 def _state_of(path: Place, state: State) -> str:
-    if hold.held(path / LOCK):
+    running = hold.held(path / LOCK)
+    if running:
         return "running"
     if state.pending:
         return "waiting for labels"
-    return "finished" if state.ending else "interrupted; `openal-ray resume` goes on"
+    if state.ending:
+        return "finished"
+    return "running or interrupted; its lock is another user's" if running is None else INTERRUPTED
+
+
+def _check_empty(path: Place) -> None:
+    if path.is_dir() and any(entry.name not in UNBEGUN for entry in path.iterdir()):
+        what = "a run" if (path / "config.yaml").exists() else "files"
+        raise RunError(
+            f"out: {path} holds {what} already. `openal-ray resume {path}` goes on with a run; "
+            "otherwise choose another folder with out=DIR."
+        )
 
 
 def read_config(path: Place) -> config.Config:

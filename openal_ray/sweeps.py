@@ -17,10 +17,10 @@ from openal_ray import config, config_file, run_folder, runs
 from openal_ray.checks import check
 from openal_ray.config import Config
 from openal_ray.data.dataset import Dataset
-from openal_ray.errors import ConfigError, ResourceError, RunError, UserError
+from openal_ray.errors import ConfigError, ResourceError, UserError
 from openal_ray.listener import Silent, SweepListener
 from openal_ray.pool import AnswersPending
-from openal_ray.storage import files, hold
+from openal_ray.storage import files
 from openal_ray.storage.url import Place
 from openal_ray.sweep_file import KEPT, Sweep
 
@@ -186,16 +186,9 @@ def _where(configuration: Config) -> list[str]:
 @contextmanager
 def _held(plan: Sweep) -> Iterator[None]:
     """The sweep's folder with its file in it, kept from other drivers."""
-    files.make_folder(plan.out)
+    holding = run_folder.held(plan.out, ".sweep.lock")
     try:
-        holding = hold.hold(plan.out / ".sweep.lock")
-    except hold.Busy as other:
-        raise RunError(
-            f"{plan.out}: another openal-ray process{other} works on this sweep; wait for it or stop it"
-        ) from None
-    try:
-        with files.complete(plan.out / KEPT) as incomplete:
-            incomplete.write_text(config.dump(plan), encoding="utf-8")
+        run_folder.write(plan.out / KEPT, config.dump(plan))
         yield
     finally:
         holding.release()
@@ -211,7 +204,7 @@ def _swept(trials: Mapping[str, Config], failed: dict[str, str]) -> Swept:
         [trials[name].folder for name, state in states.items() if state["rounds"]],
         failed,
         [name for name, state in states.items() if state["waiting_for_labels"]],
-        [name for name, s in states.items() if s["state"].startswith("interrupted") and name not in failed],
+        [name for name, s in states.items() if s["state"] == run_folder.INTERRUPTED and name not in failed],
     )
 
 

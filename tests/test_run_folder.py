@@ -130,6 +130,19 @@ def test_a_run_that_found_no_room_can_be_begun_again(tmp_path: Path) -> None:
         assert read_config(path) == configuration(path)
 
 
+def test_a_run_that_is_interrupted_at_its_beginning_leaves_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt) as caught:
+        patch.setattr("openal_ray.run_folder._environment", interrupted)
+        RunFolder.create(configuration(tmp_path / "run"))
+    assert status(tmp_path / "run")["state"].startswith("interrupted")
+    assert caught.value is not None  # its traceback still holds the folder
+
+
 def test_a_file_is_replaced_whole_or_not_at_all(folder: RunFolder) -> None:
     folder.write("metrics.csv", "old\n")
     with full_beyond(1000), pytest.raises(RunError, match=r"metrics.csv: cannot be written \(File too large\)"):
@@ -223,6 +236,17 @@ def test_asking_how_far_a_run_is_writes_nothing(tmp_path: Path, folder: RunFolde
     assert status(copy)["rounds"] == 0
     assert {path.name for path in copy.iterdir()} == {"config.yaml", "rounds.jsonl"}
     assert (copy / "rounds.jsonl").read_text() == '{"kind": "asked", "rou'
+
+
+def test_how_far_another_users_run_is(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    assert status(folder.path)["state"] == "running or interrupted; its lock is another user's"
+    folder.record.begin("pets", 9, ["cat"])
+    folder.record.append({"kind": "finished"})
+    assert status(folder.path)["state"] == "finished"
 
 
 def test_a_run_that_was_moved_knows_where_it_lies(tmp_path: Path, folder: RunFolder) -> None:

@@ -19,6 +19,7 @@ from openal_ray.progress import SweepLines
 from openal_ray.run_folder import RunFolder
 from openal_ray.storage.url import place
 from openal_ray.sweep_file import Sweep
+from tests.disk import full_beyond
 from tests.experiments import SMALL
 
 QUICK = SMALL | {"budget": {"n_start": 20, "n_query": 15, "n_end": 35}, "train": {"epochs": 1, "steps_per_epoch": 10}}
@@ -98,8 +99,23 @@ def test_a_wrong_run_is_refused_by_name_before_any_work(tmp_path: Path) -> None:
 
 def test_two_drivers_on_one_sweep_are_one_too_many(tmp_path: Path) -> None:
     plan = Sweep(base=QUICK, grid={"strategy": ["random"]}, out=tmp_path)
-    with sweeps._held(plan), pytest.raises(RunError, match="another openal-ray process works on this sweep"):
+    with sweeps._held(plan), pytest.raises(RunError, match="another openal-ray process works in this folder"):
         sweeps.sweep(plan, SweepLines(Console(quiet=True)))
+
+
+def test_a_folder_that_cannot_be_a_sweeps_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    plan = Sweep(base=QUICK, grid={"strategy": ["random"]}, out=tmp_path / "file")
+    with (
+        pytest.raises(RunError, match=r"file cannot be a run folder \(File exists\); choose another"),
+        sweeps._held(plan),
+    ):
+        pass
+    (tmp_path / "sweep").mkdir()
+    plan = Sweep(base=QUICK, grid={"strategy": ["random"]}, out=tmp_path / "sweep")
+    with full_beyond(100), pytest.raises(RunError, match=r"sweep.yaml: cannot be written \(File too large\)"):
+        with sweeps._held(plan):
+            pass
 
 
 def test_a_folder_that_stays_occupied_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,11 +3,13 @@
 A store has no locks, and pyarrow knows no conditional write. A driver therefore keeps a small object there, its lease,
 and writes it anew every RENEW_SECONDS. One that finds the lease of another watches it for WATCH_SECONDS: if it changes,
 its owner is alive, and the folder is refused; if not, the owner is gone, and the lease is taken over. No two clocks are
-compared for that, except to skip the watching of a lease that has been silent for STALE_SECONDS.
+compared for that, except to skip the watching of a lease that has been silent for STALE_SECONDS. Only `held`, which
+tells people and does not wait, goes by the clocks, and may be wrong by as much as they differ.
 
 Two drivers that start in the same second may both believe for a moment to have it; a driver that was asleep may have
 lost it. So it is looked at again before each write to the record (`check`), and the record itself is compared there
-(`files.append`): whoever is no longer the owner stops before it writes anything.
+(`files.append`): whoever is no longer the owner stops before it writes anything. A lease that is gone without another
+in its place, as a bucket's own rules may remove it, was taken by nobody: it is written anew.
 """
 
 import json
@@ -75,8 +77,11 @@ def wait(file: Place, seconds: float) -> None:
         raise Busy("") from None
 
 
-def held(file: Place) -> bool:
-    """Whether another process seems to hold the folder; writes nothing, and does not wait."""
+def held(file: Place) -> bool | None:
+    """Whether another process seems to hold the folder; writes nothing, and does not wait.
+
+    returns  None if that cannot be known: the lock is another user's
+    """
     if isinstance(file, Url):
         return time.time() - _read(file).get("time", -STALE_SECONDS) < WATCH_SECONDS
     if not file.exists():  # it would be made, where only reading was asked
@@ -86,6 +91,8 @@ def held(file: Place) -> bool:
             return False
     except Timeout:
         return True
+    except PermissionError:
+        return None
 
 
 class Lock:
@@ -123,7 +130,9 @@ class Lease:
 
     def check(self) -> None:
         found = _read(self._file)
-        if found.get("owner") != self._owner:
+        if not found:
+            self._renew()
+        elif found.get("owner") != self._owner:
             raise RunError(
                 f"{self._file.parent}: another openal-ray process{_who(found)} has taken this folder over, since this "
                 "one was silent for too long. This one stops and has written nothing; the other goes on."
@@ -134,17 +143,17 @@ class Lease:
             return
         self._released.set()
         self._thread.join()
-        with suppress(RunError, FileNotFoundError):  # without it, the lease ends by itself
-            self.check()
-            self._file.unlink()
+        with suppress(RunError, OSError):  # without it, the lease ends by itself
+            if _read(self._file).get("owner") == self._owner:
+                self._file.unlink()
 
     def _keep(self) -> None:
         while not self._released.wait(RENEW_SECONDS):
             try:
-                if _read(self._file).get("owner") != self._owner:
+                if _read(self._file).get("owner", self._owner) != self._owner:
                     return  # the next write to the record finds it too, and stops the run
                 self._renew()
-            except RunError as error:
+            except (RunError, OSError) as error:
                 log.warning("%s", error)
 
     def _renew(self) -> None:

@@ -81,6 +81,51 @@ def test_who_was_taken_over_stops_and_leaves_the_lease_to_the_other(store: Url) 
     assert json.loads(file.read_bytes())["owner"] == "other"
 
 
+def test_a_lease_that_somebody_removed_was_taken_by_nobody(store: Url, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = store / ".lock"
+    mine = hold.hold(file)
+    file.unlink()
+    end = time.monotonic() + 20
+    while not file.exists() and time.monotonic() < end:
+        time.sleep(0.02)
+    owner = json.loads(file.read_bytes())["owner"]  # the thread has written it anew
+    monkeypatch.setattr(hold, "RENEW_SECONDS", 1000.0)
+    time.sleep(0.2)
+    file.unlink()
+    mine.check()
+    assert json.loads(file.read_bytes())["owner"] == owner
+    mine.release()
+    assert not file.exists()
+
+
+def test_whatever_renewing_meets_the_next_time_goes_on(store: Url, monkeypatch: pytest.MonkeyPatch) -> None:
+    renew, called = hold.Lease._renew, []
+
+    def absent(self: hold.Lease) -> None:
+        called.append(None)
+        if len(called) == 2:
+            raise FileNotFoundError("the bucket's folder")
+        renew(self)
+
+    monkeypatch.setattr(hold.Lease, "_renew", absent)
+    mine = hold.hold(store / ".lock")
+    end = time.monotonic() + 20
+    while len(called) < 3 and time.monotonic() < end:
+        time.sleep(0.02)
+    assert len(called) >= 3
+    mine.release()
+
+
+def test_the_lock_of_another_user_tells_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / ".lock").touch()
+    assert hold.held(tmp_path / ".lock") is False
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    assert hold.held(tmp_path / ".lock") is None
+
+
 def test_of_two_that_start_at_once_one_has_it(store: Url, monkeypatch: pytest.MonkeyPatch) -> None:
     write = Url.write_bytes
 

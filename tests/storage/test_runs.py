@@ -15,7 +15,7 @@ import torch
 import yaml
 from rich.console import Console
 
-from openal_ray import config, config_file, runs, sweep_file, sweeps
+from openal_ray import config, config_file, run_folder, runs, sweep_file, sweeps
 from openal_ray.cluster import parcel
 from openal_ray.cluster.reservation import adapted
 from openal_ray.errors import RunError
@@ -191,7 +191,7 @@ def test_a_second_driver_is_refused_and_one_that_was_taken_over_writes_nothing(s
     with pytest.raises(RunError, match=r"another openal-ray process \(process \d+ on .*\) works in this folder; wait"):
         RunFolder.open(store / "run")
     assert status(store / "run")["state"] == "running"
-    (store / "run" / ".lock").unlink()  # as after a sleep of some minutes
+    slept_through(first)
     second = RunFolder.open(store / "run")[0]
     before = (store / "run" / "rounds.jsonl").read_bytes()
     asked = {"kind": "asked", "round": 0, "indices": [1], "ids": ["a"], "scores": [None]}
@@ -203,6 +203,52 @@ def test_a_second_driver_is_refused_and_one_that_was_taken_over_writes_nothing(s
     second.close()
     assert status(store / "run")["state"] == "waiting for labels"
     assert names(store / "run") == ["config.yaml", "environment.json", "rounds.jsonl"]
+
+
+@pytest.mark.usefixtures("brisk")
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_run_that_was_taken_over_before_its_first_round_is_not_discarded(store: Url, ended: bool) -> None:
+    """Neither while the other works nor when it has ended, and its lease is gone."""
+    configuration = config.parse({"out": f"{store}/run"})
+    first = RunFolder.create(configuration)
+    slept_through(first)
+    second = RunFolder.open(store / "run")[0]
+    second.record.begin("pets", 9, ["cat"])
+    if ended:
+        second.record.append({"kind": "asked", "round": 0, "indices": [1], "ids": ["a"], "scores": [None]})
+        second.close()
+    first.discard()
+    first.close()
+    assert names(store / "run") == ["config.yaml", "environment.json", "rounds.jsonl"]
+    second.close()
+
+
+@pytest.mark.usefixtures("brisk")
+def test_of_two_that_find_the_folder_empty_one_begins(store: Url, monkeypatch: pytest.MonkeyPatch) -> None:
+    configuration, holding = config.parse({"out": f"{store}/run"}), run_folder.held
+
+    def late(path: Place, lock: str) -> hold.Hold:
+        monkeypatch.setattr(run_folder, "held", holding)
+        first = RunFolder.create(configuration)  # a moment before
+        slept_through(first)
+        return holding(path, lock)
+
+    monkeypatch.setattr(run_folder, "held", late)
+    with pytest.raises(RunError, match="holds a run already"):
+        RunFolder.create(configuration)
+    assert names(store / "run") == ["config.yaml", "environment.json"]
+    assert not (store / "run" / ".lock").exists()
+
+
+def slept_through(driver: RunFolder) -> None:
+    """As after a sleep of some minutes: its lease is old, and not written anew."""
+    lease = driver._hold
+    assert isinstance(lease, hold.Lease)
+    lease._released.set()
+    lease._thread.join()
+    lease._released.clear()
+    told = json.loads(lease._file.read_bytes())
+    lease._file.write_bytes(json.dumps(told | {"time": told["time"] - 2 * hold.STALE_SECONDS}).encode())
 
 
 def test_what_cannot_work_is_refused_before_any_work(
@@ -254,7 +300,7 @@ def test_a_sweep_lies_in_a_store_with_its_runs(store: Url, on_disk: Path) -> Non
     assert [row["round"] for row in told] == [0, 1] and selected(one.folder) == selected(on_disk)
     assert sweeps.sweep(plan, quiet) == sweeps.Swept([store / "sweep" / "margin-0"], {}, [], [])
     assert sweep_file.read(store / "sweep", ["concurrency=1"]) == plan.model_copy(update={"concurrency": 1})
-    with sweeps._held(plan), pytest.raises(RunError, match="another openal-ray process .* works on this sweep"):
+    with sweeps._held(plan), pytest.raises(RunError, match="another openal-ray process .* works in this folder"):
         sweeps.sweep(plan, quiet)
 
 
