@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from openal_ray import config
+from openal_ray import config, user_code
 from openal_ray.data.cached import remember
 from openal_ray.data.decoded import Batch, Decoded, batches, decode
 from openal_ray.data.images import Images
@@ -24,7 +24,7 @@ from openal_ray.models.monte_carlo import NO_PASSES, Sampling
 from openal_ray.models.pixels import Normalise
 from openal_ray.pool import Members
 from openal_ray.selection.halves import BLOCK
-from openal_ray.signal_cache import SignalCache, digest_of, key_of
+from openal_ray.signal_cache import SignalCache, digest_of, key_of, processor
 from openal_ray.signal_store import Reading, Signals, SignalStore, disk_array
 from openal_ray.training.loop import autocast
 
@@ -154,7 +154,7 @@ class Shard:
         if decoded is not None:  # copied, since torch must not see arrays that it could not write to
             given, bad = ((indices, pixels.copy()) for indices, pixels in decoded.batches), decoded.bad
         found = (batch for batch in given if len(batch[0]))
-        parts = self._remembered(order, list(found)) if order.lasting and self.cache else self._parts(order, found)
+        parts = self._remembered(order, list(found)) if self._cached(order) else self._parts(order, found)
         read = np.concatenate([indices for indices, _ in parts]) if parts else wanted[:0]
         if parts:
             arrays = {need: np.concatenate([part[need] for _, part in parts]) for need in order.needs}
@@ -208,6 +208,17 @@ class Shard:
     def _parts(self, order: ReadOrder, batches: Iterable[Batch]) -> list[tuple[np.ndarray, dict[str, np.ndarray]]]:
         return [(indices, self._compute(pixels, order)) for indices, pixels in batches]
 
+    def _cached(self, order: ReadOrder) -> bool:
+        """Whether the cache may have its signals: not those of code that nobody can tell from other code."""
+        return order.lasting and self.cache is not None and all(self._digest(name) for name in order.networks)
+
+    def _digest(self, name: str) -> str:
+        """Tells a network, its weights and its code from any other; empty if its code is unknown."""
+        if name not in self._digests:
+            code = user_code.code_of(self._blanks[name][0])
+            self._digests[name] = f"{digest_of(self.networks[name])} {code}" if code else ""
+        return self._digests[name]
+
     def _remembered(self, order: ReadOrder, batches: list[Batch]) -> list[tuple[np.ndarray, dict[str, np.ndarray]]]:
         """The signals of a block, of an earlier run if the cache has them."""
         assert self.cache is not None
@@ -224,13 +235,10 @@ class Shard:
 
     def _how(self, order: ReadOrder) -> str:
         """All that signals depend on besides the pictures."""
-        for name in order.networks - self._digests.keys():
-            self._digests[name] = digest_of(self.networks[name])
-        networks = [(name, self._blanks[name][0], self._digests[name]) for name in sorted(order.networks)]
-        how = self.settings.read.model_dump_json(exclude={"keep", "cache"})
-        return repr(
-            (networks, order.needs, order.sampling, how, self.device.type, self.settings.mean, self.settings.std)
-        )
+        networks = [(name, self._blanks[name][0], self._digest(name)) for name in sorted(order.networks)]
+        how = self.settings.read.model_dump_json(exclude={"keep", "cache", "threads"})
+        pixels = self.settings.mean, self.settings.std
+        return repr((networks, order.needs, order.sampling, how, pixels, self.device.type, processor(self.device)))
 
     def _batches(self, images: str, wanted: np.ndarray, bad: dict[int, str]) -> Iterator[Batch]:
         """Batches of pictures, decoded one batch ahead of the network."""

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-import tempfile
+import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -39,14 +39,14 @@ class SignalCache:
             return
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self._folder, suffix=".incomplete", delete=False) as file:
-                try:
+            incomplete = self._folder / f"{key}.{secrets.token_hex(4)}.incomplete"  # others may write it now, too
+            try:
+                with incomplete.open("xb") as file:  # readable to whom the umask lets, not as tempfile's
                     np.savez(file, allow_pickle=False, **arrays)
-                    file.close()
-                    Path(file.name).replace(self._folder / f"{key}.npz")
-                except BaseException:
-                    Path(file.name).unlink(missing_ok=True)
-                    raise
+                incomplete.replace(self._folder / f"{key}.npz")
+            except BaseException:
+                incomplete.unlink(missing_ok=True)
+                raise
         except OSError as error:
             self._writable = False
             log.warning("read.cache: %s cannot be written (%s); signals are read without it", self._folder, error)
@@ -61,10 +61,16 @@ def digest_of(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def processor(device: torch.device) -> tuple[str, int]:
+    """What computes, on which the last bits of sums depend: the GPU or the CPU's instructions, and the threads."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+    return name, torch.get_num_threads()
+
+
 def key_of(how: str, pictures: Iterable[np.ndarray]) -> str:
     """The key of what is read from pictures; `how` says all else that it depends on."""
     digest = hashlib.blake2b(how.encode(), digest_size=16)
     for batch in pictures:
-        digest.update(f"{batch.dtype} {batch.shape[1:]}".encode())
+        digest.update(f"{batch.dtype} {batch.shape}".encode())
         digest.update(batch.tobytes())
     return digest.hexdigest()

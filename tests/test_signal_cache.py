@@ -1,19 +1,50 @@
 """Signals of frozen networks on disk: never read twice, never the wrong ones."""
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from openal_ray.data.images import ArrayImages
-from openal_ray.models.encoders import Encoder
+from openal_ray.models.contrastive import Contrastive
+from openal_ray.models.encoders import Encoder, SavedEncoder
+from openal_ray.models.learners import Classifier
 from openal_ray.pool import AllBut, Listed
 from openal_ray.shard import ReadOrder, Shard
+from openal_ray.signal_cache import SignalCache, key_of
+from openal_ray.user_code import user_function
 from tests.reading import IMAGES, LEARNER, PIXELS, SIGNALS, assert_close, network, settings
 
 BLOCKS = range(3)
+OWN = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(64, 4)
+
+    def forward_features(self, images):
+        return self.fc(images.flatten(1)) + 1
+
+    def forward_head(self, maps, pre_logits=False):
+        return maps
+
+def build(n_classes, shape):
+    return Net()
+"""
+OWN_LEARNER = """
+from dataclasses import dataclass
+from openal_ray.models.learners import Classifier
+
+@dataclass(frozen=True)
+class Own(Classifier):
+    pass
+"""
 
 
 class Reader(Shard):
@@ -61,6 +92,57 @@ def test_a_changed_picture_is_read_again_with_its_block(kept: Path) -> None:
 )
 def test_whatever_a_signal_depends_on_makes_another_key(kept: Path, options: dict[str, Any]) -> None:
     assert reader(kept, **options).seen == len(PIXELS)
+
+
+@pytest.mark.parametrize("what", ["threads", "capability"])
+def test_what_computes_makes_another_key(kept: Path, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if what == "threads":
+        count = torch.get_num_threads() + 1
+        monkeypatch.setattr(torch, "get_num_threads", lambda: count)
+    else:
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "another")
+    assert reader(kept).seen == len(PIXELS)
+
+
+def test_equal_pictures_in_other_batches_have_another_key() -> None:
+    assert key_of("", [PIXELS[:6], PIXELS[6:10]]) != key_of("", [PIXELS[:5], PIXELS[5:10]])
+
+
+def test_the_users_own_code_is_part_of_the_key(tmp_path: Path) -> None:
+    """Whose operations have neither weights nor a name that is printed."""
+    file, seen = tmp_path / "mine.py", []
+    for text in (OWN, OWN, OWN.replace("+ 1", "+ 2")):
+        file.write_text(text)
+        made = Contrastive(Classifier(2, f"{file}:build"), (0.4,), (0.3,))
+        encoder = SavedEncoder(made, (8, 8, 1), (0.4,), (0.3,))
+        one = Reader({"train": IMAGES}, settings(cache=tmp_path / "kept"))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            weights = encoder.build((8, 8, 1)).state_dict()
+        one.load(encoder, weights, "encoder")
+        one.read(ReadOrder("pool", "train", Listed(np.arange(8)), ("encoder.features",), lasting=True), 0)
+        seen.append(one.seen)
+    assert seen == [8, 0, 8]
+
+
+def test_signals_of_code_without_a_file_are_not_kept(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(OWN_LEARNER)
+    learner = user_function(f"{file}:Own", "strategy.name")(4)  # its module can be found nowhere
+    one = Reader({"train": IMAGES}, settings(cache=tmp_path / "kept"))
+    one.load(learner, network().state_dict())
+    one.read(ReadOrder("pool", "train", Listed(np.arange(8)), ("features",), lasting=True), 0)
+    assert one.seen == 8 and not (tmp_path / "kept").exists()
+
+
+def test_other_users_may_read_what_the_umask_lets_them(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        SignalCache(tmp_path).put("key", {"features": np.ones(2)})
+    finally:
+        os.umask(before)
+    (file,) = tmp_path.iterdir()
+    assert (file.name, file.stat().st_mode & 0o777) == ("key.npz", 0o644)
 
 
 def test_a_network_that_is_replaced_is_another(kept: Path) -> None:
