@@ -25,8 +25,11 @@ def create(
     pretrained: bool = False,
     checkpoint: Path | str | None = None,
     params: Mapping[str, Any] | None = None,
+    blank: bool = False,
 ) -> nn.Module:
     """A classifier for images of `shape` (height, width, channels).
+
+    blank   build what published weights fit, without fetching them, for whoever has weights to load
 
     It has `forward_features(images) -> maps` and `forward_head(maps, pre_logits=False) -> logits or features`,
     the contract of timm, unless it is the user's own module without them (then only `logits` and `probs` can be read).
@@ -42,7 +45,7 @@ def create(
     elif ":" in name:
         network = _user_network(name, n_classes, shape, arguments)
     else:
-        network = _timm_model(name, n_classes, shape, pretrained, arguments)
+        network = _timm_model(name, n_classes, shape, pretrained, arguments, blank)
     if checkpoint:
         checkpoints.load(network, Path(checkpoint), name)
     return network
@@ -82,20 +85,21 @@ def _user_network(name: str, n_classes: int, shape: tuple[int, int, int], params
 
 
 def _timm_model(
-    name: str, n_classes: int, shape: tuple[int, int, int], pretrained: bool, params: dict[str, Any]
+    name: str, n_classes: int, shape: tuple[int, int, int], pretrained: bool, params: dict[str, Any], blank: bool
 ) -> nn.Module:
     import timm
 
     check_name(name)
     size: dict[str, Any] = {"img_size": shape[:2]} if _wants_image_size(name, shape) else {}
-    arguments = {"num_classes": n_classes, "in_chans": shape[2], "pretrained": pretrained, **size, **params}
+    fetched = pretrained and not blank
+    arguments = {"num_classes": n_classes, "in_chans": shape[2], "pretrained": fetched, **size, **params}
     try:
         network: nn.Module = timm.create_model(name, **arguments)
     except TypeError as error:
         _check_known(params, type(timm.create_model(name)), name)
         raise ConfigError(f"model.params: {name} cannot be built with {params}: {error}") from error
     except (OSError, RuntimeError) as error:
-        if not pretrained:
+        if not fetched:
             raise
         raise ConfigError(
             f"model.pretrained: the published weights of {name} cannot be had: {error} "

@@ -106,7 +106,7 @@ def _facts(learner: Contrastive, shape: tuple[int, int, int]) -> dict[str, Any]:
 def _learner(found: Mapping[str, Any]) -> tuple[Contrastive, tuple[int, int, int]]:
     """The learner that reads the weights; how it was trained no longer matters."""
     model, (height, width, channels) = found["model"], found["shape"]
-    backbone = Classifier(0, model["name"], model["pretrained"], None, model["params"])
+    backbone = Classifier(0, model["name"], model["pretrained"], None, model["params"], blank=True)
     learner = Contrastive(
         backbone, tuple(found["mean"]), tuple(found["std"]), found["projection"],
         views=config.Views(**found["views"]), shift=found["shift"] if found["method"] == "csi" else None,

@@ -1,6 +1,6 @@
 """Frozen encoders: networks trained elsewhere whose features say what images have in common, before any label."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class Encoder:
     mean     of the data set's normalisation, which is undone
     std      likewise
     size     pixels a side that the network gets; None: what it was trained on
+    blank    the weights come later, so none are fetched or read
     """
 
     name: str
@@ -35,6 +36,7 @@ class Encoder:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     size: int | None = None
+    blank: bool = False
 
     def build(self, shape: tuple[int, int, int]) -> nn.Module:
         import timm
@@ -42,8 +44,8 @@ class Encoder:
         published: Any = timm.get_pretrained_cfg(self.name)
         size = self.size or published.input_size[-1]
         network = backbones.create(
-            self.name, published.num_classes, (size, size, 3),
-            pretrained=self.weights == PUBLISHED, checkpoint=None if self.weights == PUBLISHED else Path(self.weights),
+            self.name, published.num_classes, (size, size, 3), pretrained=self.weights == PUBLISHED, blank=self.blank,
+            checkpoint=None if self.blank or self.weights == PUBLISHED else Path(self.weights),
         )  # fmt: skip
         return FrozenEncoder(network, Refit((size, size), (self.mean, self.std), (published.mean, published.std)))
 
@@ -51,7 +53,7 @@ class Encoder:
         raise NotImplementedError("a frozen encoder is not trained")
 
     def reader(self) -> "Encoder":
-        return self
+        return replace(self, blank=True)
 
 
 class FrozenEncoder(nn.Module):
@@ -100,7 +102,7 @@ class SavedEncoder:
         raise NotImplementedError("a frozen encoder is not trained")
 
     def reader(self) -> "SavedEncoder":
-        return self
+        return self  # what is read from a file fetches nothing
 
 
 def check(name: str, weights: str, key: str = "encoder") -> None:

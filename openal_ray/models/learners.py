@@ -39,7 +39,10 @@ class Learner(Protocol):
         ...
 
     def reader(self) -> "Learner":
-        """A learner whose network takes the same weights, without what matters to training alone, such as a file."""
+        """A learner whose network takes the same weights, without what matters to training alone, such as a file.
+
+        It fetches nothing: a shard gets the weights with it, and may be where there is no internet.
+        """
         ...
 
 
@@ -86,6 +89,7 @@ class Classifier:
     """A classifier trained with cross-entropy.
 
     class_weights  [C] how many images each image of a class counts for, or () if all count once
+    blank          its weights come later, so published ones are not fetched
     """
 
     n_classes: int
@@ -95,11 +99,12 @@ class Classifier:
     params: Mapping[str, Any] = field(default_factory=dict)
     label_smoothing: float = 0.0
     class_weights: tuple[float, ...] = ()
+    blank: bool = False
 
     def build(self, shape: tuple[int, int, int]) -> nn.Module:
         return backbones.create(
             self.name, self.n_classes, shape,
-            pretrained=self.pretrained, checkpoint=self.checkpoint, params=self.params,
+            pretrained=self.pretrained, checkpoint=self.checkpoint, params=self.params, blank=self.blank,
         )  # fmt: skip
 
     def loss(
@@ -116,4 +121,4 @@ class Classifier:
         return losses * logits.new_tensor(self.class_weights)[targets] if self.class_weights else losses
 
     def reader(self) -> "Classifier":
-        return replace(self, checkpoint=None, class_weights=())
+        return replace(self, checkpoint=None, class_weights=(), blank=True)

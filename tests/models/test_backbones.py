@@ -10,6 +10,8 @@ from torch import nn
 
 from openal_ray.errors import ConfigError
 from openal_ray.models import backbones
+from openal_ray.models.encoders import Encoder
+from openal_ray.models.learners import Classifier
 
 USER_FILE = """
 from __future__ import annotations
@@ -104,6 +106,23 @@ def test_published_weights_keep_the_published_stem(tmp_path: Path) -> None:
     assert torch.equal(network.conv1.weight, published.conv1.weight)
     assert torch.equal(network.layer4[1].conv2.weight, published.layer4[1].conv2.weight)
     assert network.fc.weight.shape == (4, 512)
+
+
+def test_a_reader_has_the_published_shape_and_fetches_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its weights come from who has them, so a shard needs no connection; the stem is not that of small images."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    network = (
+        Classifier(4, "resnet18", pretrained=True, params={"cache_dir": str(tmp_path)}).reader().build((32, 32, 3))
+    )
+    assert network.conv1.weight.shape == (64, 3, 7, 7)
+    encoder = Encoder("resnet18", "pretrained", (0.5,), (0.5,), size=32).reader().build((32, 32, 1))
+    published = timm.create_model("resnet18").state_dict()
+    assert {name: tensor.shape for name, tensor in encoder.network.state_dict().items()} == {
+        name: tensor.shape for name, tensor in published.items()
+    }
+    gone = str(tmp_path / "gone.pt")  # a file that this node does not see
+    from_file = Encoder("resnet18", gone, (0.5,), (0.5,), size=32).reader().build((32, 32, 1))
+    assert from_file.network.conv1.weight.shape == (64, 3, 3, 3)
 
 
 def test_without_a_connection_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
