@@ -3,6 +3,7 @@
 Ray puts `ray_` before each name. All have the tags run (the folder's name), strategy and data.
 """
 
+import logging
 import threading
 import time
 from functools import cache
@@ -13,11 +14,13 @@ import ray
 from ray.util.metrics import Counter, Gauge
 
 from openal_ray.config import Config
+from openal_ray.errors import UserError
 from openal_ray.listener import Listener
 from openal_ray.record import Record
 from openal_ray.storage.url import Place
 from openal_ray.training.job import Epoch
 
+log = logging.getLogger(__name__)
 RUN = ("run", "strategy", "data")
 REFRESH_SECONDS = 5.0  # Ray drops a gauge that nobody has set for two of its reports, 20 s
 
@@ -89,6 +92,7 @@ class Metered:
         self._listener = listener
         self._stage, self._begun, self._done = "", 0.0, 0
         self._record: Place = Path()
+        self._shown = -1  # the last round whose pool was shown
         self._return_rejected = False
 
     def begin(self, configuration: Config, folder: Place, rounds: int, done: int) -> None:
@@ -104,8 +108,9 @@ class Metered:
         self._end_step()
         self._stage, self._begun, self._done = name.partition(" ")[0], time.monotonic(), 0  # "train detector" too
         meters().show("openal_round", round)
-        if self._stage == "train":
-            self._show_pool()  # the answers have come
+        if name == "train" and round > self._shown:  # the answers have come
+            self._shown = round
+            self._show_pool()
         self._listener.phase(name, round, total)
 
     def advance(self, count: int) -> None:
@@ -131,7 +136,12 @@ class Metered:
         meters().show("openal_images_per_second", images, stage=self._stage)
 
     def _show_pool(self) -> None:
-        pool = Record(self._record, read_only=True).state.pool(self._return_rejected)
+        """Reads the record; where that fails, the run has better places to find out."""
+        try:
+            pool = Record(self._record, read_only=True).state.pool(self._return_rejected)
+        except (UserError, OSError) as error:
+            log.warning("metrics: the pool's size is not shown this round: %s", error)
+            return
         sizes = {"labelled": len(pool.labelled), "unlabelled": pool.unlabelled.count, "rejected": len(pool.rejected)}
         for state, size in sizes.items():
             meters().show("openal_pool_images", size, state=state)

@@ -16,6 +16,7 @@ from openal_ray.cluster import metrics
 from openal_ray.cluster.metrics import Metered
 from openal_ray.cluster.shards import RayShards
 from openal_ray.cluster.share import Share
+from openal_ray.errors import RunError
 from openal_ray.listener import Silent
 from openal_ray.pool import Listed
 from openal_ray.shard import ReadOrder, Settings
@@ -101,6 +102,27 @@ def test_speeds_shards_and_losses_while_a_step_is_under_way(tmp_path: Path, monk
     assert (found["round"], found["rounds"]) == (3, 5)
     assert found["pool_images labelled"] == 20
     shards.release()
+
+
+def test_the_record_is_read_once_a_round_and_a_store_that_is_away_stops_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    configuration = runs.as_config(SMALL | {"out": str(tmp_path / "away")})
+    reads: list[int] = []
+
+    def away(*_: object, **__: object) -> None:
+        reads.append(1)
+        raise RunError("the store did not answer 4 times")
+
+    monkeypatch.setattr(metrics, "Record", away)
+    listener = Metered(Silent())
+    listener.begin(configuration, configuration.folder, 5, 2)
+    for name in ("query", "train detector", "train", "train", "evaluate"):
+        listener.phase(name, 2, 3)
+    assert len(reads) == 2  # at the beginning, and once the round's answers have come
+    listener.phase("train", 3, 3)
+    assert len(reads) == 3 and caplog.text.count("the store did not answer") == 3
+    metrics.meters().end()
 
 
 def lose(shards: RayShards) -> None:
