@@ -69,15 +69,23 @@ Name = Annotated[str, AfterValidator(_with_absolute_path)]
 LocalPath = Annotated[Path, AfterValidator(lambda path: Path(absolute(str(path))))]
 
 
-def _out(given: Any) -> Place:
-    try:
-        return place(given)
-    except ValueError as error:
-        raise ValueError(f"out: {error}") from None
+def _place_of(key: str) -> PlainValidator:
+    def checked(given: Any) -> Place:
+        try:
+            return place(given)
+        except ValueError as error:
+            raise ValueError(f"{key}: {error}") from None
+
+    return PlainValidator(checked)
 
 
-Out = Annotated[Place, PlainValidator(_out), PlainSerializer(str)]
+def _absolute_place(given: Place) -> Place:
+    return Path(absolute(str(given))) if isinstance(given, Path) else given
+
+
+Out = Annotated[Place, _place_of("out"), PlainSerializer(str)]
 """A folder on a disk, or the URL of one in a store."""
+Reused = Annotated[Place, _place_of("tune.reuse_from"), PlainSerializer(str), AfterValidator(_absolute_place)]
 
 
 class Section(BaseModel):
@@ -246,8 +254,8 @@ class Tune(Section):
         {},
         description="train.KEY: {loguniform, uniform or int: [low, high]} or {choice: [...]}; TorchAL's if not given",
     )
-    reuse_from: LocalPath | None = Field(
-        None, description="a finished run whose choices are taken round by round instead of searching"
+    reuse_from: Reused | None = Field(
+        None, description="a finished run, or its URL, whose choices are taken round by round instead of searching"
     )
 
     @model_validator(mode="before")
@@ -303,6 +311,7 @@ class Read(Section):
     """How signals of many images are read from a network."""
 
     batch_size: int = Field(256, ge=1, description="images a forward pass")
+    threads: int = Field(1, ge=1, description="of each shard on Ray; the last bits of signals depend on them")
     precision: Precision = "float32"
     compile: bool = Field(False, description="torch.compile, worth its start-up on GPUs and large pools")
     keep: Literal["memory", "disk"] = Field("memory", description="where a shard holds the signals it has read")
@@ -341,7 +350,7 @@ class Cluster(Section):
     address: str | None = Field(None, description="a running Ray cluster; not given: RAY_ADDRESS, else start one here")
     cpus: int | None = Field(None, ge=1, description="CPUs of a Ray started here; all of them if not given")
     cpus_per_shard: float | None = Field(
-        None, gt=0, description="not given: an equal part, up to 1, of what training leaves"
+        None, gt=0, description="reserved for each, whose threads are read.threads; not given: an equal part, up to 1"
     )
     gpus_per_shard: float = Field(0, ge=0)
     decoders: int = Field(

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from openal_ray import config, config_file
 from openal_ray.errors import ConfigError
+from openal_ray.storage.url import Url
 
 SHIPPED = sorted((Path(__file__).parent.parent / "configs").rglob("*.yaml"))
 
@@ -231,3 +232,14 @@ def test_a_dump_is_read_back_from_a_file(tmp_path: Path) -> None:
     file.write_text(config.dump(parsed))
     assert config.parse(config_file.read_file(file)) == parsed
     assert yaml.safe_load(file.read_text())["train"]["continue"] is True
+
+
+def test_choices_are_taken_from_a_folder_or_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for named, meant in (("s3://bucket/runs/a", "s3://bucket/runs/a"), ("runs/a", f"{tmp_path}/runs/a")):
+        configuration = config.parse({"tune": {"reuse_from": named}})
+        assert configuration.tune is not None and str(configuration.tune.reuse_from) == meant
+        assert config.parse(yaml.safe_load(config.dump(configuration))) == configuration
+    assert isinstance(config.parse({"tune": {"reuse_from": "s3://bucket/a"}}).tune.reuse_from, Url)  # type: ignore[union-attr]
+    with pytest.raises(ConfigError, match="^tune.reuse_from: ftp://host/run: unknown scheme 'ftp'"):
+        config.parse({"tune": {"reuse_from": "ftp://host/run"}})

@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 class ShardActor:
     """A Ray shell around one plain Shard."""
 
-    def __init__(self, images: Mapping[str, Images], settings: Settings, threads: int) -> None:
-        torch.set_num_threads(threads)
+    def __init__(self, images: Mapping[str, Images], settings: Settings) -> None:
+        torch.set_num_threads(settings.read.threads)
         self.shard = Shard(images, settings)
 
     def node(self) -> str:
@@ -115,7 +115,7 @@ class Crew:
         actor = ray.remote(ShardActor).options(
             num_cpus=share.cpus_per_shard, num_gpus=share.gpus_per_shard, scheduling_strategy=_place()
         )
-        self.actors[number] = actor.remote(self._images, self._settings, share.threads_per_shard)
+        self.actors[number] = actor.remote(self._images, self._settings)
         self.starting[self.actors[number].node.remote()] = number
         for network in self._networks.values():
             self.starting[self.call(number, "load", *network)] = number

@@ -47,6 +47,8 @@ def _check_paths(values: Mapping[str, Any]) -> None:
         "open_set.other": _target(open_set.get("other")),
         "budget.start": budget.get("start") if budget.get("start") not in RULES else None,
         "model.checkpoint": model.get("checkpoint") if model.get("checkpoint") != "packaged" else None,
+        "read.cache": _section(values, "read").get("cache"),
+        "tune.reuse_from": _section(values, "tune").get("reuse_from"),
         **{f"clip.{name}": clip.get(name) for name in CLIP_FILES},
     }
     for key, path in given.items():
@@ -56,10 +58,11 @@ def _check_paths(values: Mapping[str, Any]) -> None:
 
 
 def _check_file(key: str, text: str) -> str:
-    """Refuses a parameter that names a file here, such as an encoder's weights."""
+    """Refuses a parameter that names a file or folder here, such as an encoder's weights."""
     named = not _FUNCTION.match(text) and ("." in text or "/" in text) and "\n" not in text and len(text) < 4096
-    if named and not _everywhere(text) and Path(text).is_file():
-        raise ConfigError(f"{key}: {text} is a file of this machine, and the cluster cannot see it: {_SHARED}")
+    if named and not _everywhere(text) and Path(text).exists():
+        kind = "folder" if Path(text).is_dir() else "file"
+        raise ConfigError(f"{key}: {text} is a {kind} of this machine, and the cluster cannot see it: {_SHARED}")
     return text
 
 

@@ -38,10 +38,6 @@ class Share:
     decoders: int = 0
     grows: bool = False
 
-    @property
-    def threads_per_shard(self) -> int:
-        return max(1, int(self.cpus_per_shard))
-
     def limit(self) -> int:
         """How many shards there may be now: as many as the nodes have room for, within what was asked for."""
         if not self.elastic:

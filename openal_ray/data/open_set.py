@@ -132,6 +132,8 @@ def _surplus(dataset: Dataset, protocol: OpenSet, known: np.ndarray, ood: np.nda
         return ood[:0]
     rng = np.random.default_rng(protocol.seed)
     if protocol.share_of == "all":
+        if protocol.clean_start:
+            raise ConfigError("open_set.clean_start is counted with open_set.share_of=pool only; leave one of them out")
         ratio = Fraction(str(protocol.noise_ratio))
         wanted = round(ratio * (len(known) + len(ood)))
         if wanted <= len(ood):

@@ -68,6 +68,9 @@ def test_a_function_on_the_clusters_disk_stays_there() -> None:
         ({"budget": {"start": "start.txt"}}, "budget.start: start.txt is relative"),
         ({"strategy": "mine.py:rule"}, "strategy: 'mine.py:rule' names a function in 'mine.py', but"),
         ({"strategy": {"name": "typiclust", "encoder_weights": "here.pt"}}, "strategy.encoder_weights: here.pt is a"),
+        ({"strategy": {"name": "typiclust", "encoder": "runs/enc"}}, "strategy.encoder: runs/enc is a folder of this"),
+        ({"read": {"cache": "signals"}}, "read.cache: signals is relative to this machine"),
+        ({"tune": {"reuse_from": "runs/other"}}, "tune.reuse_from: runs/other is relative to this machine"),
     ],
 )  # fmt: skip
 def test_what_only_this_machine_can_see_is_refused_with_words(
@@ -75,6 +78,7 @@ def test_what_only_this_machine_can_see_is_refused_with_words(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("here.pt").write_bytes(b"")
+    Path("runs/enc").mkdir(parents=True)
     values = BASE | changed
     configuration = config.Config(out="/shared/runs/x")
     with pytest.raises(ConfigError) as refused:
@@ -87,6 +91,11 @@ def test_what_only_this_machine_can_see_is_refused_with_words(
     [
         {"data": {"name": "manifest:s3://bucket/images.csv", "root": "/data"}},
         {"data": {"name": "folder:/shared/photos"}},
+        {
+            "tune": {"reuse_from": "s3://bucket/runs/other"},
+            "read": {"cache": "/shared/signals"},
+            "data": {"validation": 0.1},
+        },
         {"model": {"checkpoint": "packaged"}, "budget": {"start": "random"}},
         {"model": {"checkpoint": "/shared/weights.pt"}, "budget": {"start": "/shared/start.txt"}},
     ],

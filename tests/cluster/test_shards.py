@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ray
+import torch
 
-from openal_ray import config
+from openal_ray import config, runs
+from openal_ray.cluster.crew import ShardActor
 from openal_ray.cluster.shards import RayHalves, RayShards
 from openal_ray.cluster.share import Share
-from openal_ray.errors import BadImages, ResourceError
+from openal_ray.errors import BadImages, ConfigError, ResourceError
 from openal_ray.pool import AllBut, Listed
 from openal_ray.selection.top_k import TopKHalf
 from openal_ray.shard import ReadOrder, Rows, Settings
@@ -44,6 +46,18 @@ def actors(case: Case, ray_cluster: None) -> Iterator[RayShards]:
 def shards(case: Case, actors: RayShards) -> RayShards:
     actors.load(LEARNER, case.weights())
     return actors
+
+
+def test_its_threads_are_those_that_the_results_are_made_with(case: Case) -> None:
+    """Whatever a shard reserves, which a resume may change and a sweep sets otherwise."""
+    before = torch.get_num_threads()
+    try:
+        ShardActor({"train": case.images}, Settings(config.Read(threads=before + 2), (0.5,), (0.5,)))
+        assert torch.get_num_threads() == before + 2
+    finally:
+        torch.set_num_threads(before)
+    with pytest.raises(ConfigError, match="read.threads=2: a resumed run keeps what decides its results"):
+        runs.resume_all([Path("any")], ["read.threads=2"])
 
 
 def kill(shards: RayShards) -> set[int]:

@@ -150,3 +150,9 @@ def test_nothing_to_test_on_is_refused() -> None:
     data = replace(closed(), test_labels=np.zeros(10, int))
     with pytest.raises(ConfigError, match="toy has no test image of the known classes"):
         opened(data, OpenSet(known=(1,)))
+
+
+def test_a_clean_start_is_counted_in_the_pool_alone() -> None:
+    protocol = OpenSet(2, Draw("lfosa"), noise_ratio=0.5, share_of="all", clean_start=5)
+    with pytest.raises(ConfigError, match="open_set.clean_start is counted with open_set.share_of=pool only"):
+        opened(closed(), protocol)
