@@ -15,7 +15,7 @@ from openal_ray.models.encoders import Encoder, SavedEncoder
 from openal_ray.models.learners import Classifier
 from openal_ray.pool import AllBut, Listed
 from openal_ray.shard import ReadOrder, Shard
-from openal_ray.signal_cache import SignalCache, key_of
+from openal_ray.signal_cache import SignalCache
 from openal_ray.user_code import user_function
 from tests.reading import IMAGES, LEARNER, PIXELS, SIGNALS, assert_close, network, settings
 
@@ -102,10 +102,6 @@ def test_what_computes_makes_another_key(kept: Path, what: str, monkeypatch: pyt
     else:
         monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "another")
     assert reader(kept).seen == len(PIXELS)
-
-
-def test_equal_pictures_in_other_batches_have_another_key() -> None:
-    assert key_of("", [PIXELS[:6], PIXELS[6:10]]) != key_of("", [PIXELS[:5], PIXELS[5:10]])
 
 
 def test_the_users_own_code_is_part_of_the_key(tmp_path: Path) -> None:
