@@ -1,4 +1,4 @@
-"""A query as a whole: it starts anew when a shard is lost, closes what it opened, and bears images that nobody decodes."""
+"""A query as a whole: it starts anew when a shard is lost, closes what it opened, and bears images nobody decodes."""
 
 from collections.abc import Callable
 from dataclasses import replace
