@@ -300,7 +300,9 @@ class Experiment:
 
     def _undecodable(self, indices: np.ndarray) -> dict[int, str]:
         """Those of the indices whose image cannot be decoded, and why; raises BadImages unless they may be skipped."""
-        return self.workers.shards.read(ReadOrder("check", "train", Listed(indices))).bad
+        bad = self.workers.shards.read(ReadOrder("check", "train", Listed(indices))).bad
+        self.workers.shards.forget("check")  # or a lost shard's blocks would be decoded again
+        return bad
 
 
 def _milliseconds(seconds: float) -> float:

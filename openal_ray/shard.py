@@ -51,6 +51,8 @@ class ReadOrder:
     needs     signals; helper.signal is read from the network loaded as `helper`
     sampling  the passes of Monte Carlo signals
     lasting   the networks stay the same, so their signals may be kept for other runs (read.cache)
+    parts     blocks whose numbers agree modulo this lie on one shard together; 0: each by itself. The same for all
+              readings of these images that lie there at a time
     """
 
     reading: str
@@ -59,6 +61,7 @@ class ReadOrder:
     needs: tuple[str, ...] = ()
     sampling: Sampling = NO_PASSES
     lasting: bool = False
+    parts: int = 0
 
     @property
     def networks(self) -> set[str]:
@@ -68,6 +71,10 @@ class ReadOrder:
     def block(self, number: int) -> np.ndarray:
         """The members in one block."""
         return self.members.between(number * BLOCK, (number + 1) * BLOCK)
+
+    def part(self, block: int) -> int:
+        """The number that a block shares with those which lie on one shard with it."""
+        return block % self.parts if self.parts else block
 
 
 @dataclass(frozen=True)

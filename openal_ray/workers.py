@@ -53,7 +53,14 @@ class Ledger:
         self._done: dict[str, tuple[ReadOrder, ReadReport]] = {}
 
     def report(self, order: ReadOrder) -> ReadReport | None:
-        """What came of this very order, if it is done."""
+        """What came of this very order, if it is done; raises ValueError if it cuts the images into other parts."""
+        for other, _ in self._done.values():
+            beside = other.reading != order.reading and other.images == order.images
+            if beside and other.networks and order.networks and other.parts != order.parts:
+                raise ValueError(
+                    f"{order.reading} signals lie in {order.parts} parts, and those of {other.reading}, of the same "
+                    f"images, in {other.parts}: forget() these first"
+                )
         known = self._done.get(order.reading)
         return known[1] if known and known[0] == order else None
 
@@ -162,7 +169,7 @@ class LocalShards:
         self.forget(order.reading)
         report = ReadReport()
         for block in order.members.blocks(BLOCK):
-            done = self.shards[block % self.count].read(order, int(block))
+            done = self.shards[order.part(int(block)) % self.count].read(order, int(block))
             report.add(done)
             progress(done.count)
         self._done.add(order, report)

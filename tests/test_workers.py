@@ -9,6 +9,7 @@ import torch
 from openal_ray import config
 from openal_ray.data.images import ArrayImages
 from openal_ray.pool import AllBut, Listed
+from openal_ray.selection.halves import BLOCK
 from openal_ray.shard import BlockRead, Part, ReadOrder, Rows
 from openal_ray.signal_store import Reading
 from openal_ray.training.job import Job
@@ -57,6 +58,28 @@ def test_readings_of_different_images_lie_side_by_side_until_forgotten() -> None
     assert_close(made.gather("test"), np.arange(10), ("features",))
     made.forget("test")
     assert len(made.gather("test").indices) == 0 and len(made.gather("pool").indices) == 3
+
+
+def test_blocks_of_a_part_lie_on_one_shard_and_all_readings_of_them_too() -> None:
+    made = shards(3)
+    parts = ReadOrder("pool", "train", MEMBERS, ("probs",), parts=2)
+    made.read(parts)
+    assert [len(half) for half in made.open(Rows("pool"), Blocks).ask("blocks")] == [2, 1]  # 0 and 2, and 1
+    with pytest.raises(ValueError, match="more signals lie in 0 parts, and those of pool, .* in 2: forget"):
+        made.read(ReadOrder("more", "train", MEMBERS, ("probs",)))
+    made.read(ReadOrder("check", "train", MEMBERS))  # nothing is kept of it that could lie beside
+    made.read(replace(parts, parts=0))
+    assert len(made.open(Rows("pool"), Blocks).ask("blocks")) == 3
+
+
+class Blocks:
+    """A shard half that tells of which blocks it has rows."""
+
+    def __init__(self, reading: Part) -> None:
+        self.indices = reading.indices
+
+    def blocks(self) -> np.ndarray:
+        return np.unique(self.indices // BLOCK)
 
 
 def test_a_second_read_of_a_name_replaces_the_first() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import ray
 import torch
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from openal_ray.cluster.room import draining
@@ -18,6 +18,8 @@ from openal_ray.models.learners import Learner
 from openal_ray.shard import ReadOrder, Settings, Shard
 
 log = logging.getLogger(__name__)
+LOST = (RayActorError, ObjectLostError)
+"""A shard is gone, or its answer is, with the node on which both lay until somebody fetched it."""
 
 
 class ShardActor:
@@ -124,8 +126,8 @@ class Crew:
 def answer_of(call: Any) -> Any:
     """What a call returned; an error of the code that ran there is raised as itself, not wrapped by Ray.
 
-    raises  RayActorError  if the shard was lost
-            ResourceError  if it could not start
+    raises  LOST           if the shard was lost
+            ResourceError  if it could not start, or waits for pictures that no decoder lives to give it
     """
     try:
         return ray.get(call)
@@ -136,6 +138,11 @@ def answer_of(call: Any) -> Any:
     except RayTaskError as error:
         if isinstance(error.cause, UserError):
             raise error.cause from None
+        if isinstance(error.cause, RayError):  # of the task that decodes for it, which Ray has tried again by itself
+            raise ResourceError(
+                "pictures could not be decoded outside the shards (cluster.decoders): the task was lost as often as "
+                f"Ray tries it again, the last time with {type(error.cause).__name__}; see Ray's logs for why"
+            ) from None
         raise error.cause from error  # a bug: the remote traceback says where
 
 

@@ -5,6 +5,7 @@ import io
 import logging
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +14,11 @@ from typing import Any
 import cloudpickle
 from ray.exceptions import RayTaskError
 
-from openal_ray.cluster.connect import signals_kept
 from openal_ray.storage import files
 from openal_ray.storage.url import Place
 
 _TUNE = {
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the sweep as it ends a run
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours hears SIGTERM too
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_MAX_PENDING_TRIALS_PG": "1",  # a second group that waits would only crowd the autoscaler
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # paths in a user's own code mean what they mean in a run
@@ -51,14 +51,48 @@ def emptied(folder: Place) -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Tune prints its settings and a summary whatever verbose says, and takes SIGINT and SIGUSR1 for itself."""
-    for name, value in _TUNE.items():
-        os.environ.setdefault(name, value)
-    kept = signal.getsignal(signal.SIGUSR1)
-    for name in ("ray.tune", "ray.air"):  # the listener is told of errors
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    """Tune prints its settings and a summary whatever verbose says; its variables and log levels are put back after."""
+    loggers = [logging.getLogger(name) for name in ("ray.tune", "ray.air")]  # the listener is told of errors
+    levels = [logger.level for logger in loggers]
+    added = {name: value for name, value in _TUNE.items() if name not in os.environ}
+    os.environ.update(added)
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
-        with signals_kept(), contextlib.redirect_stdout(io.StringIO()):
+        with _interruptible(), contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
-        signal.signal(signal.SIGUSR1, kept)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        for name in added:
+            os.environ.pop(name, None)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """An interrupt lets Tune end its trials and give their hardware back first; the next one ends it at once.
+
+    Of an exception that is none to Python, such as KeyboardInterrupt, Tune's loop would leave everything as it is; it
+    does end well on SIGUSR1, which it takes for itself. Signals reach the main thread alone.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    heard: list[int] = []
+
+    def end(number: int, frame: Any) -> None:
+        heard.append(number)
+        if len(heard) > 1 or signal.getsignal(signal.SIGUSR1) == kept[signal.SIGUSR1]:  # Tune has not begun
+            raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGUSR1)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+        if heard:
+            raise KeyboardInterrupt

@@ -34,7 +34,7 @@ def room(there: Iterable[Amounts], shard: Mapping[str, float], trainers: Iterabl
     return min(ENDLESS, sum(_times(shard, node) for node in left))
 
 
-def bundles(count: int, each: Mapping[str, float]) -> list[dict[str, int]]:
+def request(count: int, each: Mapping[str, float]) -> list[dict[str, int]]:
     """A request for `count` workers, in the whole numbers that autoscalers take; parts of a device are added up."""
     whole = {name: ceil(amount) for name, amount in each.items() if amount >= 1}
     parts = [{name: 1} for name, amount in each.items() if 0 < amount < 1 for _ in range(ceil(count * amount - 1e-9))]

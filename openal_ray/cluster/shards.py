@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 import ray
 import torch
-from ray.exceptions import RayActorError
 
 from openal_ray.cluster.agenda import Agenda
 from openal_ray.cluster.connect import free_resources
-from openal_ray.cluster.crew import Crew, answer_of
+from openal_ray.cluster.crew import LOST, Crew, answer_of
 from openal_ray.cluster.metrics import meters
 from openal_ray.cluster.share import Share
 from openal_ray.data.images import Images
@@ -47,6 +46,7 @@ class _Order:
     networks: frozenset[str]
     stored: Any  # a reference to the ReadOrder in the object store
     blocks: frozenset[Block]
+    parts: int
 
 
 Item = tuple[Block, tuple[_Order, ...]]
@@ -68,7 +68,8 @@ class _Work:
 class RayShards:
     """Shard actors whose number may follow the cluster; a table, made while reading, says where each block lies.
 
-    All readings of a block lie on one shard. A block that has none may go to any shard that is idle.
+    All readings of a block lie on one shard, and so do all blocks of a part (`ReadOrder.parts`). A part that has none
+    may go to any shard that is idle.
     """
 
     def __init__(self, images: Mapping[str, Images], settings: Settings, share: Share) -> None:
@@ -97,12 +98,17 @@ class RayShards:
             return known
         self.forget(order.reading)
         blocks = tuple((order.images, int(block)) for block in order.members.blocks(BLOCK))
-        kept = _Order(order.reading, order.images, frozenset(order.networks), ray.put(order), frozenset(blocks))
-        work = _Work(progress=progress)
-        bound = {block for other in self._orders.values() if other.networks for block in other.blocks}
-        for block in blocks:
-            work.agenda.add((block, (kept,)), self._table.get(block), block in bound)
+        others = [other for other in self._orders.values() if other.networks]
+        stored = ray.put(order)
+        kept = _Order(
+            order.reading, order.images, frozenset(order.networks), stored, frozenset(blocks), order.parts
+        )  # fmt: skip
         self._orders[order.reading] = kept
+        work = _Work(progress=progress)
+        homes = {self._part(block): self._table[block] for other in others for block in other.blocks}
+        for block in blocks:
+            part = self._part(block)
+            work.agenda.add((block, (kept,)), part, homes.get(part, self._table.get(block)), part in homes)
         self._share.ask(work.agenda.movable)
         try:
             self._work_off(work)
@@ -160,7 +166,7 @@ class RayShards:
         for number, call in zip(numbers, calls, strict=True):
             try:
                 answers.append(answer_of(call))
-            except RayActorError as error:
+            except LOST as error:
                 self._lose(number, error, work)
         if work.agenda.waiting or len(answers) < len(calls):
             self._work_off(work)
@@ -201,7 +207,7 @@ class RayShards:
             else:
                 work.done[order.reading, block] = answer_of(call)
                 work.progress(work.done[order.reading, block].count)
-        except RayActorError as error:
+        except LOST as error:
             self._lose(number, error, work)
 
     def _follow_cluster(self, work: _Work) -> None:
@@ -227,9 +233,9 @@ class RayShards:
                     work.flying[self._crew.read(number, order.stored, block[1])] = (number, order, block)
                     flying[number] += 1
 
-    def _lose(self, number: int, error: RayActorError | None, work: _Work) -> None:
+    def _lose(self, number: int, error: Exception | None, work: _Work) -> None:
         """What a lost shard held, and what waited for it, goes to the others; no error: its node is taken away."""
-        preempted = error is None or error.preempted
+        preempted = error is None or getattr(error, "preempted", False)
         work.losses += not preempted
         if work.losses > LOSSES_ALLOWED:
             raise ResourceError(f"shards were lost {work.losses} times while reading, the last time: {error}")
@@ -239,14 +245,18 @@ class RayShards:
         self._crew.dismiss(number)
         work.followed = 0.0  # a new one may start at once
         work.flying = {call: flight for call, flight in work.flying.items() if flight[0] != number}
-        work.agenda.drop(number)
         mine = {block for block, home in self._table.items() if home == number}
-        for block in sorted(mine):
-            del self._table[block]
+        for block in sorted(mine.union(block for block, _ in work.agenda.drop(number))):
+            self._table.pop(block, None)
             if orders := self._wanting(block):
-                work.agenda.add((block, orders))
+                work.agenda.add((block, orders), self._part(block))
                 again = [work.done.pop((order.reading, block), BlockRead(0)) for order in orders]
                 work.progress(-sum(read.count for read in again))
+
+    def _part(self, block: Block) -> Block:
+        """What a block shares with those that lie on one shard with it."""
+        parts = max((order.parts for order in self._orders.values() if order.images == block[0]), default=0)
+        return (block[0], block[1] % parts) if parts else block
 
     def _wanting(self, block: Block) -> tuple[_Order, ...]:
         return tuple(order for order in self._orders.values() if block in order.blocks)

@@ -8,7 +8,7 @@ from math import ceil
 from ray.autoscaler.sdk import request_resources
 
 from openal_ray.cluster.connect import cluster_address, memory, resources
-from openal_ray.cluster.room import Amounts, bundles, nodes, room
+from openal_ray.cluster.room import Amounts, nodes, request, room
 from openal_ray.config import Config
 from openal_ray.errors import ResourceError
 
@@ -50,11 +50,14 @@ class Share:
         wanted = min(self.most, useful)
         if self.grows and self.elastic and wanted > self.limit():
             log.info("asking the autoscaler for room for %d shards", wanted)
-            beside = [bundle for other in self.beside for bundle in bundles(1, other)]
-            request_resources(bundles=bundles(wanted, self._shard) + beside)
+            beside = [each for other in self.beside for each in request(1, other)]
+            request_resources(bundles=request(wanted, self._shard) + beside)
 
     def withdraw(self) -> None:
-        """Nothing is asked of the autoscaler any more, but for what runs."""
+        """Nothing is asked of the autoscaler any more, but for what runs.
+
+        Ray keeps one request for a whole cluster, so this takes back that of any other driver too.
+        """
         if self.grows:
             request_resources(bundles=[])
 
@@ -76,11 +79,16 @@ class Share:
 def share(configuration: Config) -> Share:
     """Divides the connected cluster; an autoscaler gets cluster.wait_seconds to grow first.
 
+    Ray keeps one request to the autoscaler for a whole cluster, and keeps it when the driver that made it is killed. So
+    the last one, whoever made it, is withdrawn first where a cluster is joined.
+
     Shards whose number follows the cluster are there for the least number first; with train.mode=per_round they give
     their hardware back while training runs, as trainers do while shards read.
 
     raises  ResourceError  with the sums if it is too small
     """
+    if joined := cluster_address(configuration.cluster) is not None:
+        request_resources(bundles=[])
     _check_memory(configuration.fewest_shards)
     trainers, shards = _wanted(configuration)
     together = {name: trainers[name] + shards[name] for name in trainers}
@@ -99,7 +107,7 @@ def share(configuration: Config) -> Share:
         part if cluster.cpus_per_shard is None else cluster.cpus_per_shard, take_turns, cluster.gpus_per_shard,
         configuration.fewest_shards, configuration.most_shards,
         (() if take_turns else _trainers(configuration)) + (DECODER,) * cluster.decoders, cluster.decoders,
-        grows=cluster_address(cluster) is not None,
+        grows=joined,
     )  # fmt: skip
 
 

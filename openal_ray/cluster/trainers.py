@@ -87,10 +87,12 @@ class TrainSession:
 
     def close(self, wait: bool = True) -> None:
         """Ends the group; waits until its hardware is free, unless a job may be running that nobody wants any more."""
-        if wait:
-            ray.get(self.mailbox.close.remote())
-            self._thread.join(timeout=GROUP_START_SECONDS)
-        ray.kill(self.mailbox)  # a group that is still at work fails at its next message
+        try:
+            if wait:
+                ray.get(self.mailbox.close.remote())
+                self._thread.join(timeout=GROUP_START_SECONDS)
+        finally:
+            ray.kill(self.mailbox)  # a group that is still at work fails at its next message
 
     def _run(self, images: Any, plan: config.Train, storage: Place, save_seconds: float, number: int) -> None:
         settings = {

@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from queue import Queue
@@ -91,10 +92,11 @@ class RayWorkers:
 
     def close(self) -> None:
         well = sys.exc_info()[0] is None
-        self._end_sessions(wait=well)
-        self.shards.release()
-        self.share.withdraw()
-        meters().end()
+        with ExitStack() as steps:  # each is done whatever becomes of those before it; the last pushed comes first
+            steps.callback(meters().end)
+            steps.callback(self.share.withdraw)
+            steps.callback(self.shards.release)
+            self._end_sessions(wait=well)
         if well:  # otherwise a resume goes on from the last checkpoint inside the training
             files.remove(self.storage / STORED)
 
@@ -143,5 +145,6 @@ class RayWorkers:
             session.close(wait)
 
     def _end_sessions(self, wait: bool) -> None:
-        for number in list(self._sessions):
-            self._end_session(number, wait)
+        with ExitStack() as steps:
+            for number in self._sessions:
+                steps.callback(self._end_session, number, wait)

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from openal_ray.errors import ConfigError
 from openal_ray.selection.halves import (
     BLOCK,
     Halves,
@@ -96,7 +95,7 @@ def pick_two_level(halves: Halves, k: int, covered: np.ndarray | None = None) ->
 
     halves   of TwoLevelHalf, all with the same number of parts
     covered  [m, D] centres that exist already (labelled images)
-    raises   ValueError if there are fewer than k rows; ConfigError if a part lies in more than one shard
+    raises   ValueError if there are fewer than k rows, or a part lies in more than one shard
     """
     sizes = halves.ask("sizes")
     _check_whole(sizes)
@@ -118,7 +117,7 @@ def pick_two_level(halves: Halves, k: int, covered: np.ndarray | None = None) ->
 def _check_whole(sizes: list[dict[int, int]]) -> None:
     for part, count in Counter(part for of_half in sizes for part in of_half).items():
         if count > 1:
-            raise ConfigError(
-                f"strategy.parts must be a multiple of the number of shards, so that each part lies in one shard; "
-                f"part {part} lies in {count} of {len(sizes)} shards. Change strategy.parts or shards."
+            raise ValueError(
+                f"each part must lie in one shard, and part {part} lies in {count} of {len(sizes)}: "
+                "a strategy says in Strategy(parts=…) what is to lie together"
             )

@@ -16,8 +16,9 @@ def k_center(parts: int = 0, encoder: str = CLASSIFIER, encoder_weights: str = P
     """Core-set (Sener & Savarese 2018, Alg. 1): cover the pool's features with as small a ball as possible.
 
     parts                     0: the picks are exactly those of greedy. Else the pool is cut into so many parts, a
-                              multiple of the number of shards (Malkomes et al. 2015): three exchanges, one part in
-                              memory at a time, within four times the least covering radius
+                              each of which lies on one shard (Malkomes et al. 2015): three exchanges, one part in
+                              memory at a time, within four times the least covering radius. Fewer parts than shards
+                              leave shards without work
     encoder, encoder_weights  see `openal_ray.strategies.features`
     Differs from the paper: greedy only, without the mixed-integer refinement, as in common practice.
     """
@@ -28,7 +29,9 @@ def k_center(parts: int = 0, encoder: str = CLASSIFIER, encoder_weights: str = P
         return view.two_level(features.need, budget, parts) if parts else view.k_center(features.need, budget)
 
     guarantee = f"4-approximation of the covering radius (parts={parts})" if parts else "exact"
-    return Strategy(**features.needs, pick=pick, needs_start=encoder == CLASSIFIER, guarantee=guarantee)
+    return Strategy(
+        **features.needs, pick=pick, needs_start=encoder == CLASSIFIER, parts=parts, guarantee=guarantee
+    )  # fmt: skip
 
 
 def k_center_balanced(weight: float = 5.0) -> Strategy:

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
@@ -93,12 +93,14 @@ def _read(
     bad: dict[int, str] = {}
     if strategy.needs_pool:
         everything = AllBut(pool.size, np.sort(pool.held_out))
-        bad |= shards.read(ReadOrder(POOL, "train", everything, strategy.needs_pool, lasting=True), progress).bad
+        order = ReadOrder(POOL, "train", everything, strategy.needs_pool, lasting=True, parts=strategy.parts)
+        bad |= shards.read(order, progress).bad
     if strategy.needs:
         order = ReadOrder(UNLABELLED, "train", candidates, strategy.needs, Sampling(strategy.passes, seed))
-        bad |= shards.read(order, progress).bad
+        bad |= shards.read(replace(order, parts=strategy.parts), progress).bad
     if strategy.needs_labelled:  # last: blocks lie where they were first read, and few images must not decide on that
-        shards.read(ReadOrder(ANSWERED, "train", Listed(pool.answered), strategy.needs_labelled), progress)
+        order = ReadOrder(ANSWERED, "train", Listed(pool.answered), strategy.needs_labelled, parts=strategy.parts)
+        shards.read(order, progress)
     return bad
 
 

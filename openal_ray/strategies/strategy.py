@@ -100,6 +100,7 @@ class Strategy:
     prepare         the helpers that it needs beside the classifier; they are trained at the same time as that
     classifier      replaced by a strategy that changes how the classifier trains
     purity          signals to how surely each image is in-distribution [n], on the shard; measured, not asked for
+    parts           images whose blocks' numbers agree modulo this lie on one shard together; 0: each block by itself
     guarantee       what its picks are: "exact", as its description says, or by how much an approximation may miss
     """
 
@@ -113,6 +114,7 @@ class Strategy:
     prepare: Callable[[Round], Helpers] = no_helpers
     classifier: Callable[[Classifier], Learner] = same_classifier
     purity: Score | None = None
+    parts: int = 0
     guarantee: str = "exact"
 
     @property

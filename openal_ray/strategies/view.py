@@ -69,7 +69,10 @@ class View:
         return pick_kmeans_pp(self.open(_kmeans_pp_half, left, right), k, rng)
 
     def two_level(self, signal: str, k: int, parts: int) -> Picks:
-        """The same over `parts` parts of the pool, within four times the least radius; the log says how near."""
+        """The same over `parts` parts of the pool, within four times the least radius; the log says how near.
+
+        raises ValueError unless the strategy's `parts` are as many, so that each part lies on one shard
+        """
         halves = self.open(_two_level_half, signal, parts)
         cover = pick_two_level(halves, k, self.labelled.signals.get(signal))
         log.info("covering radius %.6g; no choice of %d has one below %.6g", cover.radius, k, cover.least)

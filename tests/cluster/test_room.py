@@ -2,7 +2,7 @@
 
 import pytest
 
-from openal_ray.cluster.room import bundles, room
+from openal_ray.cluster.room import request, room
 
 SMALL = {"CPU": 2.0, "GPU": 0.0}
 LARGE = {"CPU": 8.0, "GPU": 2.0}
@@ -27,7 +27,7 @@ def test_room(nodes: list, shard: dict, trainers: list, expected: int) -> None:
 
 
 def test_requests_are_in_whole_numbers() -> None:
-    assert bundles(3, {"CPU": 1.5, "GPU": 0.0}) == [{"CPU": 2}] * 3
-    assert bundles(3, {"CPU": 0.5, "GPU": 0.0}) == [{"CPU": 1}] * 2
-    assert bundles(4, {"CPU": 2.0, "GPU": 0.25}) == [{"CPU": 2}] * 4 + [{"GPU": 1}]
-    assert bundles(4, {"CPU": 0.0, "GPU": 0.0}) == []
+    assert request(3, {"CPU": 1.5, "GPU": 0.0}) == [{"CPU": 2}] * 3
+    assert request(3, {"CPU": 0.5, "GPU": 0.0}) == [{"CPU": 1}] * 2
+    assert request(4, {"CPU": 2.0, "GPU": 0.25}) == [{"CPU": 2}] * 4 + [{"GPU": 1}]
+    assert request(4, {"CPU": 0.0, "GPU": 0.0}) == []

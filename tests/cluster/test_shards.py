@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import ray
 import torch
+from ray.exceptions import ObjectReconstructionFailedError
 
 from openal_ray import config, runs
-from openal_ray.cluster.crew import ShardActor
+from openal_ray.cluster.crew import ShardActor, answer_of
 from openal_ray.cluster.shards import RayHalves, RayShards
 from openal_ray.cluster.share import Share
 from openal_ray.errors import BadImages, ConfigError, ResourceError
@@ -145,6 +146,44 @@ def test_same_query_when_a_shard_dies_between_two_exchanges_of_a_selection(
     found = case.ask(name, 300, shards).indices
     assert asked[0] is asked[1] and asked[-1] is not asked[0]  # begun twice
     np.testing.assert_array_equal(found, case.ask(name, 300).indices)
+
+
+def test_a_part_stays_whole_when_a_shard_dies_while_it_is_read(case: Case, shards: RayShards) -> None:
+    shards.forget("pool")  # of strategies that have no parts
+    strategy, read = catalogue.build("k_center", {"parts": 3}), []  # of two blocks each, over two shards
+
+    def progress(count: int) -> None:
+        read.append(count)
+        if len(read) == 2:
+            kill(shards)
+
+    found = case.ask(strategy, 40, shards, progress=progress).indices
+    assert len(read) > 2
+    np.testing.assert_array_equal(found, case.ask(strategy, 40).indices)
+    homes = [{shards._table["train", block] for block in (part, part + 3)} for part in range(3)]
+    assert [len(home) for home in homes] == [1, 1, 1] and len(set.union(*homes)) == 2
+
+
+def test_a_lost_answer_is_a_lost_shard(case: Case, shards: RayShards, monkeypatch: pytest.MonkeyPatch) -> None:
+    shards.read(ReadOrder("all", "train", Listed(range(3000)), ("probs",)))
+    real_get, asked = ray.get, []
+
+    def get(call, **options):
+        asked.append(call)
+        if len(asked) == 1:
+            raise ObjectReconstructionFailedError(call.hex(), "", "")  # the node went once it had answered
+        return real_get(call, **options)
+
+    before = set(shards._crew.actors)
+    monkeypatch.setattr(ray, "get", get)
+    assert len(shards.gather("all").indices) == 3000
+    assert len(before - set(shards._crew.actors)) == 1
+
+
+def test_decoders_that_die_are_told_of() -> None:
+    died = ray.remote(lambda: os._exit(1)).options(max_retries=0).remote()
+    with pytest.raises(ResourceError, match=r"cluster.decoders.* the last time with WorkerCrashedError"):
+        answer_of(ray.remote(lambda pictures: pictures).remote(died))
 
 
 def test_a_question_to_a_lost_shard_says_so_and_the_next_finds_it_replaced(case: Case, shards: RayShards) -> None:

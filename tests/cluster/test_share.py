@@ -112,4 +112,11 @@ def test_nothing_is_asked_where_nobody_can_grow_or_the_number_is_fixed(asked: li
 def test_a_refused_run_leaves_no_request(asked: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ResourceError):
         share(configured("train.workers=3", "cluster.address=somewhere:1", "cluster.wait_seconds=0.1"))
-    assert asked[0] == [{"CPU": 1}] * 3 and asked[-1] == []
+    assert asked == [[], [{"CPU": 1}] * 3, []]  # the first withdraws that of a driver that was killed
+
+
+def test_only_a_cluster_that_is_joined_may_hold_a_request_of_a_driver_that_was_killed(asked: list[Any]) -> None:
+    share(configured())
+    assert asked == []
+    assert share(configured("cluster.address=somewhere:1")).grows
+    assert asked == [[]]

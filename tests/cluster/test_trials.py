@@ -1,12 +1,18 @@
 """A search on Ray Tune comes to what the same search in this process comes to."""
 
+import logging
+import os
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import ray
 import torch
+from ray.util import placement_group_table
 
+from openal_ray.cluster.connect import free_resources
 from openal_ray.cluster.trials import run_search
 from openal_ray.errors import ConfigError, TrainingError
 from openal_ray.models.learners import Classifier
@@ -62,3 +68,37 @@ def test_tune_trains_what_this_process_would(tmp_path: Path) -> None:
         assert same(ours.weights, theirs.weights)
     assert isinstance(there[1], TrainingError) and str(there[1]) == str(here[1])
     assert not (tmp_path / ".tune").exists()
+
+
+def groups() -> set[str]:
+    """The placement groups that there are."""
+    return {name for name, group in placement_group_table().items() if group["state"] != "REMOVED"}
+
+
+class Interrupted(Climb):
+    """A search that is interrupted when its first trial is over."""
+
+    def tell(self, number: int, outcome: Trained | TrainingError) -> None:
+        super().tell(number, outcome)
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_cluster")
+def test_an_interrupt_leaves_no_trial_and_no_setting_behind(tmp_path: Path) -> None:
+    levels = [logging.getLogger(name).level for name in ("ray.tune", "ray.air")]
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]
+    variables, before, free = dict(os.environ), groups(), free_resources()
+    trials = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        run_search(trials, ray.put(IMAGES), job().plan, tmp_path)
+    assert len(trials.outcomes) == 1
+    assert groups() == before
+    end = time.monotonic() + 30
+    while free_resources()["CPU"] < free["CPU"]:
+        assert time.monotonic() < end, "a trial is still there"
+        time.sleep(0.1)
+    assert [logging.getLogger(name).level for name in ("ray.tune", "ray.air")] == levels
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)] == handlers
+    assert dict(os.environ) == variables

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openal_ray.errors import ConfigError
 from openal_ray.selection import k_center
 from openal_ray.selection.halves import BLOCK
 from openal_ray.selection.two_level import TwoLevelHalf, pick_two_level
@@ -77,7 +76,7 @@ def test_one_part_is_exact_greedy() -> None:
 def test_a_part_in_two_shards_is_refused_in_words() -> None:
     points = np.random.default_rng(0).normal(size=(8 * BLOCK, 2)).astype(np.float32)
     halves = split(4, 6, points, np.arange(len(points)))
-    with pytest.raises(ConfigError, match="strategy.parts must be a multiple of the number of shards.* in 2 of 4"):
+    with pytest.raises(ValueError, match=r"each part must lie in one shard, and part \d lies in 2 of 4"):
         pick_two_level(halves, 5)
     assert [verb for verb, *_ in halves.exchanges] == ["sizes"]  # before any work
 

@@ -1,5 +1,6 @@
 """Tests of k-center and BADGE as strategies: what they promise, their approximations, few exchanges over a subset."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ def test_a_subset_of_candidates_takes_few_exchanges_too(name: str, case: Case, m
         assert len(np.unique(found)) == 500 and np.isin(found, candidates).all()
 
 
-@pytest.mark.parametrize(("name", "parameters"), [("k_center", {"parts": 6}), ("badge", {"rounds": 3})])
+@pytest.mark.parametrize(("name", "parameters"), [("k_center", {"parts": 4}), ("badge", {"rounds": 3})])
 def test_approximations_ask_the_same_of_any_number_of_shards(name: str, parameters: dict[str, int], case: Case) -> None:
     strategy = catalogue.build(name, parameters)
     queries = [case.ask(strategy, 60, case.shards(count)).indices for count in (1, 2, 3)]
@@ -83,10 +84,11 @@ def test_two_levels_pick_what_their_naive_form_picks(case: Case, caplog: pytest.
     assert f"covering radius {radius:.6g}; no choice of 30 has one below" in caplog.text
 
 
-def test_parts_that_do_not_fit_the_shards_are_refused_in_words(case: Case) -> None:
+def test_a_strategy_that_does_not_say_what_lies_together_is_refused_in_words(case: Case) -> None:
     assert case.pool.size > 5 * BLOCK
-    with pytest.raises(ConfigError, match="strategy.parts must be a multiple of the number of shards"):
-        case.ask(catalogue.build("k_center", {"parts": 4}), 30, case.shards(3))
+    silent = replace(catalogue.build("k_center", {"parts": 4}), parts=0)
+    with pytest.raises(ValueError, match=r"each part must lie in one shard, .* says in Strategy\(parts=…\)"):
+        case.ask(silent, 30, case.shards(3))
 
 
 def test_what_is_exact_is_said() -> None:
