@@ -295,6 +295,13 @@ def test_bad_images_can_be_skipped(tmp_path: Path) -> None:
     assert {int(index) for line in lines for index in line.get("skipped", {})} == bad
 
 
+def test_what_was_decoded_only_to_check_it_is_not_kept(tmp_path: Path) -> None:
+    """Or it would be decoded again whenever a shard is lost."""
+    running = experiment(small(tmp_path / "run"))
+    running.ask_start_set()
+    assert len(running.workers.shards.gather("check").indices) == 0
+
+
 def test_people_are_waited_for_and_their_answers_taken_up(tmp_path: Path) -> None:
     configuration = small(tmp_path / "run", "budget.start=given", "train.epochs=1")
     known = runs.load_dataset(configuration)

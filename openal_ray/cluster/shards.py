@@ -54,8 +54,12 @@ Item = tuple[Block, tuple[_Order, ...]]
 
 @dataclass
 class _Work:
-    """Blocks on their way: those that wait for a shard, calls under way, and what has come of the others."""
+    """Blocks on their way: those that wait for a shard, calls under way, and what has come of the others.
 
+    reading   what was asked for, whose images alone `progress` hears of; what else a lost shard held comes beside it
+    """
+
+    reading: str = ""
     agenda: Agenda[Item] = field(default_factory=Agenda)
     progress: Progress = lambda count: None
     flying: dict[Any, tuple[int, _Order, Block]] = field(default_factory=dict)
@@ -98,17 +102,13 @@ class RayShards:
             return known
         self.forget(order.reading)
         blocks = tuple((order.images, int(block)) for block in order.members.blocks(BLOCK))
-        others = [other for other in self._orders.values() if other.networks]
-        stored = ray.put(order)
-        kept = _Order(
-            order.reading, order.images, frozenset(order.networks), stored, frozenset(blocks), order.parts
+        lying = {block for other in self._orders.values() if other.networks for block in other.blocks}
+        stored, networks = ray.put(order), frozenset(order.networks)
+        self._orders[order.reading] = _Order(
+            order.reading, order.images, networks, stored, frozenset(blocks), order.parts
         )  # fmt: skip
-        self._orders[order.reading] = kept
-        work = _Work(progress=progress)
-        homes = {self._part(block): self._table[block] for other in others for block in other.blocks}
-        for block in blocks:
-            part = self._part(block)
-            work.agenda.add((block, (kept,)), part, homes.get(part, self._table.get(block)), part in homes)
+        work = _Work(order.reading, progress=progress)
+        self._plan(self._orders[order.reading], blocks, lying, work.agenda)
         self._share.ask(work.agenda.movable)
         try:
             self._work_off(work)
@@ -173,6 +173,15 @@ class RayShards:
             raise ShardLost("a shard died")
         return answers
 
+    def _plan(self, order: _Order, blocks: Sequence[Block], lying: set[Block], agenda: Agenda[Item]) -> None:
+        """Puts what is ordered on the agenda, bound to where other blocks of its part are `lying`."""
+        homes = {self._part(block): self._table[block] for block in lying}
+        for block in blocks:
+            # One that lies nowhere may have been decoded on a shard, but that one's loss must not bring it up again.
+            last = self._table[block] if block in lying else self._table.pop(block, None)
+            part = self._part(block)
+            agenda.add((block, (order,)), part, homes.get(part, last), part in homes)
+
     def _holders(self, reading: str) -> list[int]:
         """The shards on which a reading lies."""
         order = self._orders.get(reading)
@@ -206,7 +215,8 @@ class RayShards:
                 self._crew.settle(call)
             else:
                 work.done[order.reading, block] = answer_of(call)
-                work.progress(work.done[order.reading, block].count)
+                if order.reading == work.reading:
+                    work.progress(work.done[order.reading, block].count)
         except LOST as error:
             self._lose(number, error, work)
 
@@ -250,8 +260,8 @@ class RayShards:
             self._table.pop(block, None)
             if orders := self._wanting(block):
                 work.agenda.add((block, orders), self._part(block))
-                again = [work.done.pop((order.reading, block), BlockRead(0)) for order in orders]
-                work.progress(-sum(read.count for read in again))
+                if again := work.done.pop((work.reading, block), None):
+                    work.progress(-again.count)
 
     def _part(self, block: Block) -> Block:
         """What a block shares with those that lie on one shard with it."""
