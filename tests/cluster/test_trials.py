@@ -85,6 +85,7 @@ class Interrupted(Climb):
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.acceptance
 @pytest.mark.usefixtures("ray_cluster")
 def test_an_interrupt_leaves_no_trial_and_no_setting_behind(tmp_path: Path) -> None:
     levels = [logging.getLogger(name).level for name in ("ray.tune", "ray.air")]
