@@ -39,9 +39,6 @@ def check(config: Config, dataset: Dataset, begun: bool = False) -> Strategy | N
     signals.check_names(strategy.all_needs)
     clip.check(config.clip, dataset.classes, strategy.all_needs)
     _check_network(config, dataset, strategy)
-    if config.budget.n_end > len(dataset.train):
-        log.warning("budget.n_end=%d is more than the %d images there are: the run ends when all of them are labelled",
-                    config.budget.n_end, len(dataset.train))  # fmt: skip
     if not begun:
         noise_ratio = config.open_set.noise_ratio if config.open_set else None
         start_set.check(config.budget, len(dataset.classes), dataset.labels, noise_ratio or 0.0)

@@ -71,6 +71,9 @@ class Experiment:
         if self.state.round < 0:
             self.ask_start_set()
         self.listener.begin(self.config, self.folder.path, self.rounds, len(self.state.evaluated))
+        if self.strategy and self.config.budget.n_end > len(self.dataset.train):
+            log.warning("budget.n_end=%d is more than the %d images there are: the run ends when all are labelled",
+                        self.config.budget.n_end, len(self.dataset.train))  # fmt: skip
         if self.strategy and self.config.strategy:
             log.info("picks of %s: %s", self.config.strategy.name, self.strategy.guarantee)
         while not self.state.ending:

@@ -95,6 +95,7 @@ class Hyperparameters:
         before = self._state.tuned_by(round - 1)
         trials = RoundTrials(self._config, self._folder, self._listener, round, job_of,
                              before["values"] if before and tune.warm_start else None)  # fmt: skip
+        log.info("round %d: searching values of %s, %d trials", round, ", ".join(space_of(self._config)), tune.trials)
         self._listener.phase("tune", round, tune.trials)
         self._listener.advance(len(self._state.tried.get(round, {})))
         self._workers.search(trials)
@@ -102,8 +103,14 @@ class Hyperparameters:
         line = self._state.tried[round][best]
         chosen = {"trial": best, "values": line["values"], "labelled": labelled}
         self._folder.record.append({"kind": "tuned", "round": round, **chosen})
-        told = ", ".join(f"{key}={value}" for key, value in line["values"].items())
-        log.info("round %d trains with %s: trial %d of %d", round, told, best, tune.trials)
+        log.info("round %d trains with %s, the best of %d trials", round, _told(line["values"]), tune.trials)
+
+
+def _told(values: dict[str, Any]) -> str:
+    """What a whole section is set to before what is set in it, as overrides would have to be written."""
+    names = {key: value["name"] if isinstance(value, dict) and value.get("name") else value
+             for key, value in sorted(values.items(), key=lambda entry: entry[0].count("."))}  # fmt: skip
+    return ", ".join(f"{key}={value}" for key, value in names.items())
 
 
 class RoundTrials:

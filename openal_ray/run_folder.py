@@ -39,7 +39,7 @@ ROUND, HELPER = "round-", "helper-"  # how the names of checkpoints begin
 TRIAL = "trial-"  # likewise, of the best trial of a search
 LOCK = ".lock"
 UNBEGUN = (LOCK, ".config.yaml.tmp")  # all that a driver leaves that is killed before its run begins
-INTERRUPTED = "interrupted; `openal-ray resume` goes on"
+INTERRUPTED = "interrupted"
 PACKAGES = ("openal-ray", "ray", "torch", "torchvision", "timm", "numpy", "scikit-learn", "optuna")
 Weights = dict[str, torch.Tensor]
 

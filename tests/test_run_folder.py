@@ -220,7 +220,7 @@ def test_how_far_a_run_is(folder: RunFolder) -> None:
     answered_rounds(folder)
     folder.close()
     facts = {"data": "digits", "strategy": "margin", "seed": 5, "rounds": 2, "labelled": 2, "accuracy": 0.75}
-    expected = {"folder": str(folder.path), "state": "interrupted; `openal-ray resume` goes on", **facts}
+    expected = {"folder": str(folder.path), "state": "interrupted", **facts}
     assert status(folder.path) == {**expected, "waiting_for_labels": 0}
     folder.record.append({"kind": "asked", "round": 2, "indices": [7, 8, 4], "ids": ["", "", ""], "scores": [1, 1, 1]})
     assert status(folder.path) == {**expected, "state": "waiting for labels", "waiting_for_labels": 3}

@@ -56,7 +56,7 @@ def main() -> None:
         err.print(str(error), markup=False, highlight=False, soft_wrap=True)
         sys.exit(BAD_INPUT)
     except (KeyboardInterrupt, click.Abort):
-        err.print("Interrupted; all finished rounds are kept. `openal-ray resume`, or a sweep's same command, goes on.")
+        err.print("Interrupted; finished rounds are kept. `openal-ray resume DIR`, or a sweep's same command, goes on.")
         sys.exit(INTERRUPTED)
 
 

@@ -21,7 +21,9 @@ def status(folder: Place, as_json: bool) -> None:
         print_json(found)
         return
     for each in found:
-        out.print(f"[bold]{each.pop('folder')}[/]: {each.pop('state')}")
+        path, state = each.pop("folder"), each.pop("state")
+        hint = f"; `openal-ray resume {path}` goes on" if state == run_folder.INTERRUPTED else ""
+        out.print(f"[bold]{path}[/]: {state}{hint}", highlight=False, soft_wrap=True)
         for key, value in each.items():
             out.print(f"  {key}: {value}", highlight=False)
 

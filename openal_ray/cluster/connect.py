@@ -48,6 +48,11 @@ def free_resources() -> dict[str, float]:
     return {name: ray.available_resources().get(name, 0.0) for name in ("CPU", "GPU")}
 
 
+def free_in_words() -> str:
+    """The same as text."""
+    return ", ".join(f"{amount:g} {name}s" for name, amount in free_resources().items())
+
+
 def cluster_address(cluster: config.Cluster) -> str | None:
     """The running cluster to join, or None to start a Ray here."""
     return cluster.address or os.environ.get("RAY_ADDRESS")

@@ -13,7 +13,7 @@ import ray
 import torch
 
 from openal_ray.cluster.agenda import Agenda
-from openal_ray.cluster.connect import free_resources
+from openal_ray.cluster.connect import free_in_words
 from openal_ray.cluster.crew import LOST, Crew, answer_of
 from openal_ray.cluster.metrics import meters
 from openal_ray.cluster.share import Share
@@ -202,7 +202,7 @@ class RayShards:
                 self._take(ready[0], work)
             elif time.monotonic() - work.heard > QUIET_SECONDS:
                 work.heard = time.monotonic()
-                log.warning("no shard has answered for %d s; free in the cluster: %s", QUIET_SECONDS, free_resources())
+                log.warning("no shard has answered for %d s; free in the cluster: %s", QUIET_SECONDS, free_in_words())
 
     def _take(self, call: Any, work: _Work) -> None:
         """The answer of a shard, or its loss."""

@@ -64,7 +64,7 @@ class Share:
     @property
     def described(self) -> str:
         """The number of shards, in words."""
-        return f"{self.fewest} to {self.most} shards" if self.elastic else f"{self.most} shards"
+        return f"{self.fewest} to {self.most} shards" if self.elastic else f"{self.most} shard{'s' * (self.most > 1)}"
 
     @property
     def elastic(self) -> bool:

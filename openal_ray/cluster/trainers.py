@@ -24,7 +24,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from torch import distributed
 
 from openal_ray import config
-from openal_ray.cluster.connect import free_resources
+from openal_ray.cluster.connect import free_in_words
 from openal_ray.cluster.mailbox import Failed, open_mailbox
 from openal_ray.errors import TrainingError, UserError
 from openal_ray.storage.files import for_ray
@@ -66,13 +66,18 @@ class TrainSession:
     def fit(self, job: Job, listener: Callable[[Epoch], None]) -> Trained:
         """Trains; raises the job's own error, or GroupLost."""
         number = ray.get(self.mailbox.put.remote(job))
-        seen, quiet_since = 0, time.monotonic()
+        begun = time.monotonic()
+        seen, quiet_since = 0, begun
         while True:
             epochs, result = ray.get(self.mailbox.follow.remote(number, seen, POLL_SECONDS))
             if epochs or ray.get(self.mailbox.pid.remote(0)):
                 quiet_since = time.monotonic()
             elif time.monotonic() - quiet_since > QUIET_SECONDS:
-                log.warning("Ray Train has not started for %.0f s; is there room? %s", QUIET_SECONDS, free_resources())
+                log.warning(
+                    "Ray Train has not started its processes for %.0f s: the machine may be slow, or other work may "
+                    "hold what this run counts on; free now: %s",
+                    time.monotonic() - begun, free_in_words(),
+                )  # fmt: skip
                 quiet_since = time.monotonic()
             for epoch in epochs:
                 listener(epoch)

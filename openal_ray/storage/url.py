@@ -194,8 +194,8 @@ def tried(url: Url, operation: Callable[[], T]) -> T:
                 raise RunError(f"{url}: the store refuses this: {problem}. {advice[0]}") from None
             if wait is None:
                 raise RunError(
-                    f"{url}: the store did not answer {len(WAITS) + 1} times: {problem}. Whatever the record holds is "
-                    f"kept; look at network and store, then `openal-ray resume` goes on."
+                    f"{url}: the store did not answer {len(WAITS) + 1} times: {problem}. Look at the bucket's name, "
+                    "network and AWS_ENDPOINT_URL. A run that had begun is kept: `openal-ray resume` goes on with it."
                 ) from None
             log.warning("%s: the store did not answer (%s); trying again in %g s", url, problem, wait)
             time.sleep(wait)

@@ -124,7 +124,7 @@ def test_a_run_survives_a_node(
     second.signal(number)
     assert running.code() == 0, running.log.read_text()
     assert not differences(tmp_path / "run", expected)
-    assert nodes(cluster) == 1
+    wait(lambda: nodes(cluster) == 1, "the head has found the node lost")
 
 
 def test_a_run_moves_off_a_spot_node_that_has_a_notice(

@@ -177,7 +177,7 @@ def test_a_store_that_fails_now_and_then_changes_nothing(faulty: Faulty, store: 
 
 def test_a_store_that_goes_away_stops_the_run_and_a_resume_goes_on(faulty: Faulty, store: Url, on_disk: Path) -> None:
     faulty.failing = stop_at(8, lambda: OSError("gone"))
-    with pytest.raises(RunError, match="the store did not answer 4 times: gone.* `openal-ray resume` goes on"):
+    with pytest.raises(RunError, match="the store did not answer 4 times: gone.* `openal-ray resume` goes on with it"):
         runs.run(small(store / "run", *QUICK))  # type: ignore[arg-type]
     faulty.failing = lambda kind, path: None
     assert selected(runs.resume(f"{store}/run").folder) == selected(on_disk)
