@@ -122,8 +122,8 @@ def test_a_store_that_stays_away_is_told_in_words_and_leaves_the_old_file(faulty
             (store / "a").write_bytes(b"new")
         assert str(caught.value) == (
             "s3://store/a: the store did not answer 4 times: curlCode: 7, Could not connect to server. Look at the "
-            "bucket's name, network and AWS_ENDPOINT_URL. A run that had begun is kept: `openal-ray resume` goes on with "
-            "it."
+            "bucket's name, network and AWS_ENDPOINT_URL. A run that had begun is kept: `openal-ray resume` goes on "
+            "with it."
         )
         assert (store / "a").read_bytes() == b"old"
 
