@@ -105,8 +105,8 @@ def _read(
 
 
 def subset_of(subset: int | float, unlabelled: int) -> int:
-    """How many candidates `budget.n_subset` means of so many images; 0 for all of them."""
-    return max(1, int(subset * unlabelled)) if 0 < subset < 1 else int(subset)
+    """How many candidates `budget.n_subset` means of so many images; 0, for all of them, also where a share of few is none."""
+    return int(subset * unlabelled) if 0 < subset < 1 else int(subset)
 
 
 def _rows(strategy: Strategy, candidates: Members) -> Rows:

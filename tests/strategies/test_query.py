@@ -81,7 +81,7 @@ def test_a_pool_of_which_nothing_can_be_decoded_is_asked_for_nothing(strategy: S
 
 
 @pytest.mark.parametrize(
-    ("subset", "images", "expected"), [(0, 900, 0), (0.001, 900, 1), (0.5, 900, 450), (20, 900, 20), (0.1, 5, 1)]
+    ("subset", "images", "expected"), [(0, 900, 0), (0.001, 900, 0), (0.5, 900, 450), (20, 900, 20), (0.1, 15, 1)]
 )
-def test_a_share_of_candidates_is_never_none(subset: float, images: int, expected: int) -> None:
+def test_candidates_are_a_count_or_a_share_rounded_down(subset: float, images: int, expected: int) -> None:
     assert subset_of(subset, images) == expected
