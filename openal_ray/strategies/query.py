@@ -105,7 +105,7 @@ def _read(
 
 
 def subset_of(subset: int | float, unlabelled: int) -> int:
-    """How many candidates `budget.n_subset` means of so many images; 0, for all of them, also where a share of few is none."""
+    """How many candidates `budget.n_subset` means of so many images; 0 means all, also where a share comes to none."""
     return int(subset * unlabelled) if 0 < subset < 1 else int(subset)
 
 
