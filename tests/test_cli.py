@@ -12,10 +12,11 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 from openal_ray import __version__, cli
-from openal_ray.cli import console
+from openal_ray.cli import console, lookups
+from openal_ray.run_folder import RunFolder
 from openal_ray.strategies.catalogue import ENTRIES, STRATEGIES
 from tests.command import COMMAND, exit_of
-from tests.experiments import SMALL
+from tests.experiments import SMALL, small
 
 
 def invoke(*arguments: str) -> Result:
@@ -72,6 +73,15 @@ def test_the_list_of_strategies_fits_a_terminal_with_every_name_whole(monkeypatc
     assert [word for word in first_words if word in STRATEGIES] == list(STRATEGIES)
     assert max(map(len, lines)) <= 100
     assert len(lines) < 2 * len(STRATEGIES)  # most of them in a single line
+
+
+def test_status_says_how_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    RunFolder.create(small(tmp_path / "run")).close()
+    shown = io.StringIO()
+    monkeypatch.setattr(lookups, "out", Console(file=shown, width=100))
+    invoke("status", str(tmp_path / "run"))
+    assert f"interrupted; `openal-ray resume {tmp_path / 'run'}` goes on" in shown.getvalue()
+    assert json.loads(invoke("status", str(tmp_path / "run"), "--json").output)[0]["state"] == "interrupted"
 
 
 def test_one_strategy_is_found_by_its_alias() -> None:

@@ -118,7 +118,7 @@ def test_the_command_prices_runs_and_starts_none(
 
 def test_a_gpu_that_is_not_here_needs_stated_rates(tmp_path: Path) -> None:
     if torch.cuda.is_available():
-        pytest.skip("there is one here")
+        pytest.skip("this machine has a GPU, which would be measured")
     configuration = small(tmp_path / "run", "train.gpus_per_worker=1", "budget.n_end=35")
     found = quote(configuration, runs.load_dataset(configuration))
     assert found.total.train_minutes is None and found.total.read_minutes > 0

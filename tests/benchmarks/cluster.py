@@ -1,6 +1,6 @@
 """What a cluster gains and where its driver would be the limit: shards, sweeps, bytes, and a simulation to 1000 shards.
 
-    python -m tests.benchmarks.cluster           (about 6 minutes on two cores; --quick: 2; --only PART for one)
+    python -m tests.benchmarks.cluster           (--quick: at most 100 simulated shards; --only PART for one)
 
 Seconds are wall seconds, since parallel work is what is measured; run it on an idle machine. The simulation has the
 real driver halves and real messages, and shards of which each holds only the rows that could be picked.
