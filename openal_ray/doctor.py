@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from openal_ray.config import Cluster, Config, Data
-from openal_ray.errors import BadImages, UserError
+from openal_ray.data.dataset import Dataset
+from openal_ray.errors import MOST_NAMES, BadImages, UserError
 from openal_ray.pool import UNLABELLED
 from openal_ray.run_folder import PACKAGES
 from openal_ray.runs import load_dataset
@@ -100,6 +101,7 @@ def _data(name: str) -> Iterator[Finding]:
         f"{len(dataset.train)} train images ({unlabelled} without label), {len(dataset.test)} test images, "
         f"{len(dataset.classes)} classes, {'×'.join(map(str, dataset.train.shape))}",
     )
+    yield Finding("labels", _labels(dataset))
     for split, images in (("train", dataset.train), ("test", dataset.test)):
         reasons: list[str] = []
         for start in range(0, len(images), BLOCK):
@@ -108,3 +110,16 @@ def _data(name: str) -> Iterator[Finding]:
             except BadImages as error:
                 reasons += error.reasons
         yield Finding(f"{split} images", "\n  ".join(reasons) or "all can be decoded", good=not reasons)
+
+
+def _labels(dataset: Dataset) -> str:
+    """How many labelled train and test images each class has, and which classes no test image tells about."""
+    train, test = (
+        np.bincount(labels[labels >= 0], minlength=len(dataset.classes))
+        for labels in (dataset.labels, dataset.test_labels)
+    )
+    each = [f"{name} {n} + {m}" for name, n, m in zip(dataset.classes, train, test, strict=True)]
+    more = f" and {len(each) - MOST_NAMES} classes more" if len(each) > MOST_NAMES else ""
+    untested = [name for name, count in zip(dataset.classes, test, strict=True) if not count]
+    silent = f"; without a test image, so that nothing measures them: {', '.join(untested)}" if untested else ""
+    return f"train + test: {', '.join(each[:MOST_NAMES])}{more}{silent}"

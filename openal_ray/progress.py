@@ -1,5 +1,6 @@
 """What a person sees while experiments run: one moving line in a terminal, one line a round elsewhere."""
 
+import math
 from types import TracebackType
 from typing import Any, Self
 
@@ -84,8 +85,7 @@ class ProgressLine(_Line):
         if self.whole is not None:
             self.bars.advance(self.whole)
         self.console.print(
-            f"{self.name}: round {row['round']}/{self.rounds - 1}, {row['labelled']} labels, "
-            f"accuracy {100 * row['accuracy']:.1f} %",
+            f"{self.name}: round {row['round']}/{self.rounds - 1}, {_figures(row)}",
             highlight=False, markup=False, emoji=False, soft_wrap=True,
         )  # fmt: skip
 
@@ -132,9 +132,7 @@ class SweepLines:
 
     def round_done(self, run: str, row: dict[str, Any]) -> None:
         last = f"/{row['rounds'] - 1}" if row.get("rounds") else ""
-        self._print(
-            f"{run}: round {row['round']}{last}, {row['labelled']} labels, accuracy {100 * row['accuracy']:.1f} %"
-        )
+        self._print(f"{run}: round {row['round']}{last}, {_figures(row)}")
 
     def failed(self, run: str, error: BaseException, again: bool) -> None:
         then = "trying it again" if again else "given up, the others go on"
@@ -147,3 +145,12 @@ class SweepLines:
 
     def _print(self, line: str) -> None:
         self.console.print(line, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def _figures(row: dict[str, Any]) -> str:
+    """What a round came to; with an open set, not every answer that was paid for is a label."""
+    told = [f"{row['annotated']} answers"] if "annotated" in row else []
+    told += [f"{row['labelled']} labels", f"accuracy {100 * row['accuracy']:.1f} %"]
+    if row.get("purity", math.nan) >= 0:
+        told.append(f"{row['purity']:.0%} of the query known")
+    return ", ".join(told)

@@ -207,9 +207,12 @@ def test_doctor_finds_a_bad_image(tmp_path: Path) -> None:
     for number in range(4):
         (tmp_path / f"{number}.png").write_bytes(b"not a picture")
         rows.append(f"a{number},{number}.png,{'ab'[number % 2]},{'test' if number > 1 else 'train'}")
+    (tmp_path / "4.png").write_bytes(b"")
+    rows.append("a4,4.png,c,train")
     (tmp_path / "images.csv").write_text("\n".join(rows))
     result = CliRunner().invoke(cli.cli, ["doctor", f"manifest:{tmp_path / 'images.csv'}", "--no-ray", "--json"])
     findings = {finding["what"]: finding for finding in json.loads(result.output)}
     assert result.exit_code == 2
     assert not findings["train images"]["good"] and "0.png" in findings["train images"]["found"]
+    assert findings["labels"]["found"].startswith("train + test: a 1 + 1, b 1 + 1, c 1 + 0; without a test image")
     assert findings["torch"]["good"]

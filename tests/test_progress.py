@@ -43,6 +43,17 @@ def test_without_a_terminal_there_is_one_plain_line_a_round() -> None:
     )
 
 
+def test_answers_are_told_from_labels_where_a_set_is_open() -> None:
+    file = io.StringIO()
+    line = ProgressLine(Console(file=file, width=120), 1)
+    line.begin(config.parse({"strategy": "margin", "seed": 3}), Path("runs"), 5, done=1)
+    row = {"round": 1, "labelled": 26, "accuracy": 0.75, "annotated": 40}
+    line.round_done(row | {"purity": 0.3})
+    line.round_done(row | {"purity": float("nan")})  # nothing was asked
+    told = "margin, seed 3: round 1/4, 40 answers, 26 labels, accuracy 75.0 %"
+    assert file.getvalue().splitlines() == [f"{told}, 30% of the query known", told]
+
+
 def test_several_runs_are_counted() -> None:
     lines = printed(runs=2).splitlines()
     assert [line[:5] for line in lines] == ["[1/2]", "[1/2]", "[2/2]", "[2/2]"]

@@ -25,6 +25,11 @@ COMMAND = f"python -m openal_ray run {CONFIG}"
 FAILED, STOPPED = 1, 130  # exit codes, where the job left none of its own
 ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 AGENT_SECONDS = 60.0  # a head that has just started takes some seconds to have one
+NO_AGENT = "No available agent"
+WITHOUT_AGENT = (
+    "the cluster's head takes no jobs: it has no job agent. Mostly another Ray on its machine holds port 52365: stop "
+    "that, or start the head with --dashboard-agent-listen-port=PORT. dashboard_agent.log on the head says more."
+)
 POLL_SECONDS = 1
 CHATTY = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk", "ray._private.runtime_env.packaging")
 RECONNECTS = 30  # a laptop's network comes and goes; the job does not mind
@@ -116,7 +121,7 @@ def _submit(client: Any, job: str, folder: str) -> None:
             client.submit_job(entrypoint=COMMAND, submission_id=job, runtime_env={"working_dir": folder})
             return
         except RuntimeError as error:
-            if "No available agent" not in str(error) or time.monotonic() > end:
+            if NO_AGENT not in str(error) or time.monotonic() > end:
                 raise
             time.sleep(POLL_SECONDS)
 
@@ -162,4 +167,5 @@ def _in_words(address: str) -> Iterator[None]:
     except RuntimeError as error:
         if "ray[default]" in str(error):
             raise ResourceError("submitting jobs needs more of Ray: pip install 'openal-ray[cluster]'") from None
-        raise ResourceError(f"--address: {address}: {error}") from None
+        why = WITHOUT_AGENT if NO_AGENT in str(error) else str(error)
+        raise ResourceError(f"--address: {address}: {why}") from None

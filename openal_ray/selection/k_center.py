@@ -13,10 +13,11 @@ import numpy as np
 from openal_ray.selection.halves import Halves, Picks, checked_rows, checked_sizes, filled_up, lowest_left
 from openal_ray.selection.nearest import Key, NearestCentre, Points, squared_distances
 
-_FRONT = 64  # rows among which the driver picks one by one: they stay in the first-level cache
+_FRONT = 256  # rows among which the driver picks one by one: with their products they fit the second-level cache
 _CANDIDATES, _MOST = 2, 3  # rows asked for, all shards together, for every pick: at first, and at most later
 _MARGIN = 1.5  # how many times the rows that the picks still missing would need at the yield of the last exchange
 _FEWEST = 128  # rows asked of one shard at least
+_UNDERFLOW = 2.0**-1074  # what one float64 operation can lose below its smallest number
 
 
 class KCenterHalf:
@@ -92,17 +93,39 @@ def _certain_picks(offers: list[tuple[Points, Key]], k: int) -> Points:
 
 
 def _one_by_one(front: Points, front_floor: Key, pool_floor: Key, k: int) -> Points:
-    """Up to `k` picks among `front`, in the order picked, for as long as they reach both floors."""
+    """Up to `k` picks among `front`, in the order picked, for as long as they reach both floors.
+
+    Products of all pairs bound the distances; that of a row is made exact, again and again, once it seems to be next.
+    """
     floor = max(front_floor, pool_floor)
-    rows, squared = front.rows.astype(np.float64), front.squared.copy()
+    rows = front.rows.astype(np.float64)
+    between, error = _rounded_distances(rows)
+    exact, upper = front.squared.copy(), front.squared.copy()
+    lowest = np.full(len(rows), np.inf)  # of `between`, to the picks that the exact distance does not know of
+    taken = np.zeros(len(rows), dtype=bool)
     picked: list[int] = []
-    distances: list[float] = []
-    while len(picked) < min(k, len(squared)):
-        best = int(squared.argmax())
-        if (squared[best], -front.indices[best]) < floor:
+    while len(picked) < min(k, len(rows)):
+        best = int(upper.argmax())
+        if (upper[best], -front.indices[best]) < floor:
             break
+        if lowest[best] < np.inf:
+            nearest = np.flatnonzero(taken & (between[best] <= lowest[best] + 2 * error))
+            exact[best] = upper[best] = min(exact[best], squared_distances(rows[nearest], rows[best]).min())
+            lowest[best] = np.inf
+            continue
         picked.append(best)
-        distances.append(squared[best])
-        np.minimum(squared, squared_distances(rows, rows[best]), out=squared)
-        squared[best] = -1.0
-    return Points(front.indices[picked], front.rows[picked], np.array(distances))
+        taken[best], upper[best] = True, -1.0
+        np.minimum(lowest, between[best], out=lowest, where=between[best] - error < exact)
+        np.minimum(upper, between[best] + error, out=upper)
+    return Points(front.indices[picked], front.rows[picked], exact[picked])
+
+
+def _rounded_distances(rows: np.ndarray) -> tuple[np.ndarray, float]:
+    """Squared distances float64 [n, n] by products, and how far at most any of them is from `squared_distances`.
+
+    Dot products, squared norms and sums of squares of D numbers are each off by at most about D roundings.
+    """
+    squares = np.einsum("nd,nd->n", rows, rows)
+    between = squares[:, None] + squares - 2 * (rows @ rows.T)
+    roundings = 4 * rows.shape[1] + 64
+    return between, roundings * (2.0**-53 * 2 * float(squares.max(initial=0)) + _UNDERFLOW)

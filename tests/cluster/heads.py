@@ -86,7 +86,7 @@ def head(
     folder = Path(tempfile.mkdtemp(prefix="oar_"))  # short: sockets have short names
     (folder / "token").write_text("0123456789abcdef" * 4)
     (folder / "token").chmod(0o600)
-    gcs, dashboard = free_port(), free_port()
+    gcs, dashboard, agent = free_port(), free_port(), free_port()
     known = {
         **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
         "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token"), "RAY_TMPDIR": str(folder),
@@ -96,6 +96,7 @@ def head(
     command = [
         *RAY, "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={gcs}",
         "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--num-cpus={cpus}",
+        f"--dashboard-agent-listen-port={agent}",  # its default is one for all: the second Ray here would take no jobs
         "--object-store-memory=100000000", f"--temp-dir={folder / 'ray'}",
     ]  # fmt: skip
     environment = dict(settings or {})

@@ -96,3 +96,19 @@ def test_a_token_over_plain_http_to_another_machine_is_warned_of(caplog: pytest.
     caplog.clear()
     assert jobs._address("https://10.0.0.1:8265") and jobs._address(None) == "http://127.0.0.1:8265"
     assert not caplog.text
+
+
+def test_a_head_without_an_agent_is_asked_again_then_told_with_the_usual_cause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+
+    def refuse(submission_id: str, **_: object) -> None:
+        asked.append(submission_id)
+        raise RuntimeError("Request failed with status code 500: No available agent to submit job, please try again.")
+
+    monkeypatch.setattr(jobs, "AGENT_SECONDS", 0.2)
+    monkeypatch.setattr(jobs, "JobSubmissionClient", lambda address: SimpleNamespace(submit_job=refuse))
+    with pytest.raises(ResourceError, match="another Ray on its machine holds port 52365"):
+        jobs.submit({"config.yaml": b""}, "http://127.0.0.1:8265", "x")
+    assert len(asked) > 1 and len(set(asked)) == 1

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from openal_ray.selection import digits, k_center
 from openal_ray.selection.halves import LocalHalves
-from openal_ray.selection.k_center import KCenterHalf, pick_k_center
+from openal_ray.selection.k_center import KCenterHalf, _rounded_distances, pick_k_center
+from openal_ray.selection.nearest import squared_distances
 from tests.selection import naive
 
 KINDS = {
@@ -53,6 +54,15 @@ def check_random_case(seed: int) -> None:
 def test_picks_of_naive_greedy(first: int) -> None:
     for seed in range(first, first + 100):
         check_random_case(seed)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("columns", [1, 130])
+def test_products_are_off_by_no_more_than_they_say(kind: str, columns: int) -> None:
+    rows = KINDS[kind](60, columns, np.random.default_rng(1)).astype(np.float64)
+    between, error = _rounded_distances(rows)
+    exact = np.stack([squared_distances(rows, row) for row in rows])
+    assert np.abs(between - exact).max() <= error <= 1e-12 * max(1e-280, np.square(rows).sum(axis=1).max())
 
 
 @pytest.fixture(scope="module")

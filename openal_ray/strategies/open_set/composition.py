@@ -72,10 +72,10 @@ def clipnal(inside: str = "least_confidence", prototypes: bool = True) -> Strate
     return _composed(chosen, strategy, pick, None)
 
 
-def openset_auto(inside: str = "badge", target: float = 0.7, train: Plan | None = None) -> Strategy:
-    """For those who do not choose: a detector filters, BADGE picks (ours; the filter after arXiv 2408.04917, 2024).
+def openset_auto(inside: str = "margin", target: float = 0.7, train: Plan | None = None) -> Strategy:
+    """For those who do not choose: a detector filters, margin picks (ours; the filter after arXiv 2408.04917, 2024).
 
-    inside  badge, margin, entropy, least_confidence, ratio, k_center or learning_loss
+    inside  margin, badge, entropy, least_confidence, ratio, k_center or learning_loss
     target  purity that the filter is steered to: its level moves by how far the queries so far were from it
     train   keys of `train` for the detector; otherwise it trains as the classifier does
     Before any image was rejected the detector knows nothing, so the first query is that of `inside` alone.
