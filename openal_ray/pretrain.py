@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 
-from openal_ray import __version__, config, config_file, runs, seeds
+from openal_ray import __version__, config, config_file, run_folder, runs, seeds
 from openal_ray.config import Config, Pretrain
 from openal_ray.data.dataset import Dataset
 from openal_ray.errors import ConfigError, DataError, RunError
@@ -29,7 +28,6 @@ from openal_ray.workers import Workers
 CONFIGURATION = "pretrain.yaml"
 WHERE = ("mode", "retries", "gpus_per_worker", "at_once")  # of pretrain.train: where it runs, not what comes out
 OF_MACHINE = ("root", "download", "cache_gb")  # of data, likewise
-LOCK_SECONDS = 1
 
 
 @dataclass(frozen=True)
@@ -120,18 +118,11 @@ def _folder(wanted: Config) -> Path:
 
 @contextmanager
 def _held(path: Path) -> Iterator[Path]:
-    lock = FileLock(path / ".lock")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=LOCK_SECONDS)
-    except Timeout:
-        raise RunError(f"{path}: another openal-ray process works in this folder; wait for it or stop it") from None
-    except OSError as error:
-        raise RunError(f"out: {path} cannot be written ({error.strerror}); choose another folder, out=DIR") from None
+    hold = run_folder.held(path, ".lock")
     try:
         yield path
     finally:
-        lock.release()
+        hold.release()
 
 
 def _claim(folder: Path, wanted: Config) -> None:

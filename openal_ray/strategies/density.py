@@ -12,12 +12,12 @@ from openal_ray.selection.kernels import RBF, Kernel, TopHat
 from openal_ray.selection.radius import RadiusHalf, choose_radius
 from openal_ray.selection.typical import TypicalHalf, clusters_wanted, pick_typical
 from openal_ray.shard import Part
-from openal_ray.strategies.features import CLASSIFIER, Features
+from openal_ray.strategies.features import OWN_NETWORK, Features
 from openal_ray.strategies.strategy import Strategy
 from openal_ray.strategies.view import View
 
 
-def k_means(encoder: str = CLASSIFIER, encoder_weights: str = PUBLISHED) -> Strategy:
+def k_means(encoder: str = OWN_NETWORK, encoder_weights: str = PUBLISHED) -> Strategy:
     """K-means (Lloyd 1982; as a query strategy Zhdanov 2019, without weights): the image nearest to each of B centres.
 
     encoder, encoder_weights  see `openal_ray.strategies.features`
@@ -32,7 +32,7 @@ def k_means(encoder: str = CLASSIFIER, encoder_weights: str = PUBLISHED) -> Stra
     return Strategy(**features.needs, pick=pick, needs_start=False)
 
 
-def typiclust(encoder: str = CLASSIFIER, encoder_weights: str = PUBLISHED, max_clusters: int = 500) -> Strategy:
+def typiclust(encoder: str = OWN_NETWORK, encoder_weights: str = PUBLISHED, max_clusters: int = 500) -> Strategy:
     """TypiClust (Hacohen et al. 2022, Alg. 1): the most typical image of each of the largest clusters without a label.
 
     encoder, encoder_weights  see `openal_ray.strategies.features`; the paper takes self-supervised features
@@ -53,7 +53,7 @@ def typiclust(encoder: str = CLASSIFIER, encoder_weights: str = PUBLISHED, max_c
 
 
 def prob_cover(
-    encoder: str = CLASSIFIER, encoder_weights: str = PUBLISHED, radius: float | None = None, purity: float = 0.95
+    encoder: str = OWN_NETWORK, encoder_weights: str = PUBLISHED, radius: float | None = None, purity: float = 0.95
 ) -> Strategy:
     """ProbCover (Yehuda et al. 2022, Alg. 1): the ball that holds most images outside all balls so far.
 
@@ -71,7 +71,7 @@ def prob_cover(
     return Strategy(**features.needs, pick=pick, needs_start=False)
 
 
-def max_herding(encoder: str = CLASSIFIER, encoder_weights: str = PUBLISHED, bandwidth: float = 1.0) -> Strategy:
+def max_herding(encoder: str = OWN_NETWORK, encoder_weights: str = PUBLISHED, bandwidth: float = 1.0) -> Strategy:
     """MaxHerding (Bae et al. 2024, Alg. 1): the image that adds most to how close all images are to their nearest.
 
     encoder, encoder_weights  see `openal_ray.strategies.features`; the paper takes self-supervised features

@@ -7,12 +7,12 @@ from openal_ray.selection.halves import Picks
 from openal_ray.selection.k_center_balanced import KCenterBalancedHalf, pick_k_center_balanced
 from openal_ray.shard import Part
 from openal_ray.signal_store import Signals
-from openal_ray.strategies.features import CLASSIFIER, Features
+from openal_ray.strategies.features import OWN_NETWORK, Features
 from openal_ray.strategies.strategy import Strategy
 from openal_ray.strategies.view import View
 
 
-def k_center(parts: int = 0, encoder: str = CLASSIFIER, encoder_weights: str = PUBLISHED) -> Strategy:
+def k_center(parts: int = 0, encoder: str = OWN_NETWORK, encoder_weights: str = PUBLISHED) -> Strategy:
     """Core-set (Sener & Savarese 2018, Alg. 1): cover the pool's features with as small a ball as possible.
 
     parts                     0: the picks are exactly those of greedy. Else the pool is cut into so many parts, a
@@ -30,7 +30,7 @@ def k_center(parts: int = 0, encoder: str = CLASSIFIER, encoder_weights: str = P
 
     guarantee = f"4-approximation of the covering radius (parts={parts})" if parts else "exact"
     return Strategy(
-        **features.needs, pick=pick, needs_start=encoder == CLASSIFIER, parts=parts, guarantee=guarantee
+        **features.needs, pick=pick, needs_start=encoder == OWN_NETWORK, parts=parts, guarantee=guarantee
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from openal_ray.signal_store import Signals
 from openal_ray.strategies.strategy import Helpers, Round
 from openal_ray.strategies.view import View
 
-CLASSIFIER = "classifier"
+OWN_NETWORK = "classifier"
 NAME = "encoder"
 
 
@@ -32,7 +32,7 @@ class Features:
     looks            how such an encoder looks at an image, for signals of several views
     """
 
-    encoder: str = CLASSIFIER
+    encoder: str = OWN_NETWORK
     encoder_weights: str = encoders.PUBLISHED
     unit: bool = False
     of_pretrained: str = "features"
@@ -40,13 +40,13 @@ class Features:
     looks: Looks = Looks()
 
     def __post_init__(self) -> None:
-        if self.encoder not in (CLASSIFIER, clip.NAME):
+        if self.encoder not in (OWN_NETWORK, clip.NAME):
             encoders.check(self.encoder, self.encoder_weights, self.name)
 
     @property
     def need(self) -> str:
         """The signal."""
-        if self.encoder == CLASSIFIER:
+        if self.encoder == OWN_NETWORK:
             return "features"
         if self.encoder == clip.NAME:
             return f"{clip.NAME}.features"
@@ -68,7 +68,7 @@ class Features:
 
     def prepare(self, round: Round) -> Helpers:
         """The encoder, if there is one."""
-        if self.encoder == CLASSIFIER:
+        if self.encoder == OWN_NETWORK:
             return {}
         if self.encoder == clip.NAME:
             return prepare_clip(round)
@@ -77,8 +77,8 @@ class Features:
 
 def needs_of(*features: Features) -> dict[str, Any]:
     """What a Strategy declares for these. An encoder's features are read once, for labelled and other images."""
-    own = tuple(dict.fromkeys(one.need for one in features if one.encoder == CLASSIFIER))
-    lasting = tuple(dict.fromkeys(one.need for one in features if one.encoder != CLASSIFIER))
+    own = tuple(dict.fromkeys(one.need for one in features if one.encoder == OWN_NETWORK))
+    lasting = tuple(dict.fromkeys(one.need for one in features if one.encoder != OWN_NETWORK))
 
     def prepare(round: Round) -> Helpers:
         return {name: helper for one in features for name, helper in one.prepare(round).items()}

@@ -15,7 +15,7 @@ from openal_ray.selection.purity.meta_net import MetaNet, MetaPlan, fit_meta_net
 from openal_ray.selection.purity.mqnet import MqnetHalf, labelled_similarity, pick_mqnet
 from openal_ray.selection.quotas import even_quotas
 from openal_ray.shard import Part
-from openal_ray.strategies.features import CLASSIFIER, Features, needs_of
+from openal_ray.strategies.features import OWN_NETWORK, Features, needs_of
 from openal_ray.strategies.learned_loss import learning_loss
 from openal_ray.strategies.strategy import Strategy
 from openal_ray.strategies.view import View
@@ -25,7 +25,7 @@ _LEAST = 1e-12  # a probability below counts as this, so that a loss stays finit
 
 
 def ccal(
-    semantic: str = CLASSIFIER, distinctive: str = CLASSIFIER, encoder_weights: str = PUBLISHED,
+    semantic: str = OWN_NETWORK, distinctive: str = OWN_NETWORK, encoder_weights: str = PUBLISHED,
     form: Form = "official", k: float = 100.0, t: float = 0.9, views: int = 10, crop: float = 0.54,
 ) -> Strategy:  # fmt: skip
     """CCAL (Du et al. 2021, §3): like a class at large, yet unlike its labelled images; a share for each class.
@@ -60,7 +60,7 @@ def ccal(
 
 
 def mqnet(
-    encoder: str = CLASSIFIER, encoder_weights: str = PUBLISHED, informativeness: str = "least_confidence",
+    encoder: str = OWN_NETWORK, encoder_weights: str = PUBLISHED, informativeness: str = "least_confidence",
     epochs: int = 100, pairs: str = "flip",
 ) -> Strategy:  # fmt: skip
     """MQ-Net (Park et al. 2022, §4): learns from every query how to weigh purity against informativeness.
