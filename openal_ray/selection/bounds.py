@@ -106,12 +106,13 @@ class _Frame:
         One operation at a time, none fused: that would round differently at the edge of a tile.
         """
         row_scale, centre_squares = self.tensor(self._row_scale / divisor)[:, None], self.tensor(self.centre_squares)
-        size = min(_ROWS, self.n_rows) * min(_CENTRES, self.n_centres)
-        rooms = [Room(size, row_scale.device) for _ in self._rows]
+        wide = max(1, min(_CENTRES, self.n_centres))
+        high = max(1, min(_ROWS * _CENTRES // wide, self.n_rows))
+        rooms = [Room(high * wide, row_scale.device) for _ in self._rows]
         parts = [slice(low, min(low + _CENTRES, self.n_centres)) for low in range(0, self.n_centres, _CENTRES)]
         centres = [[factor[part] for factor in self._centres] for part in parts]
-        for low in range(0, self.n_rows, _ROWS):
-            some = slice(low, min(low + _ROWS, self.n_rows))
+        for low in range(0, self.n_rows, high):
+            some = slice(low, min(low + high, self.n_rows))
             rows = [factor[some] for factor in self._rows]
             for part, others in zip(parts, centres, strict=True):
                 factors = zip(rooms, rows, others, strict=True)

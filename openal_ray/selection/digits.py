@@ -45,8 +45,14 @@ class Digits:
         return len(self.norms)
 
     def __getitem__(self, rows: slice | np.ndarray) -> "Digits":
-        second = None if self.second is None else self.second[rows]
-        return Digits(self.first[rows], second, *(getattr(self, name)[rows] for name in _MEASURES))
+        """Of a slice, or of positions int64 [m]."""
+        second = None if self.second is None else _rows(self.second, rows)
+        return Digits(_rows(self.first, rows), second, *(getattr(self, name)[rows] for name in _MEASURES))
+
+
+def _rows(digits: torch.Tensor, rows: slice | np.ndarray) -> torch.Tensor:
+    """index_select copies whole rows, ten times faster than indexing, which copies number by number."""
+    return digits[rows] if isinstance(rows, slice) else digits.index_select(0, torch.as_tensor(rows).to(digits.device))
 
 
 def concatenated(one: Digits, other: Digits) -> Digits:

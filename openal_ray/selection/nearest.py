@@ -20,6 +20,9 @@ _ROWS = 1024  # rows settled at a time
 _PRODUCTS = 2**22  # row-centre pairs of which only a few need exact arithmetic, at a time
 _FEW = 128  # rows whose bounds are lowered together even if some know more centres than others
 _COPIED = 2**15  # rows copied at a time to have their bounds lowered
+_GLIMPSE = 128  # centres by which all rows are sifted first,
+_GROWTH = 4  # and so many times as many by which those are that may still be farthest, and again
+_GOLDEN = (5**0.5 - 1) / 2
 _MANY = 16  # exact distances a row above which a second digit costs less
 _NUMBERS = 2**17  # numbers in one piece of exact arithmetic: 1 MB of float64
 _LEAST = 5e-324  # the smallest distance above zero: rows that coincide with a centre are nobody's farthest
@@ -110,6 +113,7 @@ class NearestCentre:
         """Add `centres` [m, D]; distances are computed when they matter. ValueError if D is not that of the points."""
         if centres.shape[1:] != self._points.shape[1:]:
             raise ValueError(f"centres must have shape [m, {self._points.shape[1]}], got {centres.shape}")
+        centres = centres[np.argsort(np.arange(len(centres)) * _GOLDEN % 1)]  # a few of them speak for all, if sorted
         self._centres = np.concatenate([self._centres, centres])
         self._centre_digits = concatenated(self._centre_digits, self._encoded(centres))
 
@@ -143,6 +147,7 @@ class NearestCentre:
 
     def _fresh_front(self, count: int, least: float) -> tuple[np.ndarray, float]:
         """The same, once the bounds there know of all centres, and exactly of the one that seems nearest."""
+        self._sift(count)
         front, floor = self._front(count, least)
         reach = 2 * count
         while (self._bounded[front] < len(self._centres)).any() or (self._likely[front] >= 0).any():
@@ -152,21 +157,38 @@ class NearestCentre:
             front, floor = self._front(count, least)
         return front, floor
 
+    def _sift(self, count: int) -> None:
+        """Lower bounds by ever more centres, for ever fewer rows: most fall behind the front after a few.
+
+        What is left out here is made up for by `_fresh_front`; so the level need only be about that of its floor.
+        """
+        known = min(_GLIMPSE, len(self._centres))
+        self.lower(np.flatnonzero(np.isinf(self._bound)), known)
+        first, _ = self._front(2 * count, _LEAST)
+        self.lower(first)
+        if len(first) <= count:
+            return
+        level = np.partition(self._bound[first], -count)[-count]
+        while known < len(self._centres):
+            known *= _GROWTH
+            self.lower(np.flatnonzero(self._bound >= level), known)
+
     @property
     def bounds(self) -> np.ndarray:
         """float64 [n]: never below the squared distance of a row to all centres; -1 for rows that are taken."""
         return self._bound
 
-    def lower(self, positions: np.ndarray) -> None:
-        """Lower the bounds of these rows by the centres they do not know of."""
-        stale = positions[self._bounded[positions] < len(self._centres)]
+    def lower(self, positions: np.ndarray, upto: int | None = None) -> None:
+        """Lower the bounds of these rows by the centres they do not know of, of the first `upto`."""
+        upto = len(self._centres) if upto is None else min(upto, len(self._centres))
+        stale = positions[self._bounded[positions] < upto]
         stale = stale[np.argsort(self._bounded[stale], kind="stable")]
         while len(stale):
             known = int(self._bounded[stale[0]])
             alike = int(np.searchsorted(self._bounded[stale], known, side="right"))
             rows = np.sort(stale[: min(max(alike, _FEW), _COPIED)])
-            self._lower(rows, *likely_nearest([self._digits[_run(rows)]], [self._centre_digits[known:]]), known)
-            self._bounded[rows] = len(self._centres)
+            self._lower(rows, *likely_nearest([self._digits[_run(rows)]], [self._centre_digits[known:upto]]), known)
+            self._bounded[rows] = upto
             stale = stale[len(rows) :]
 
     def _lower(self, rows: np.ndarray, bound: np.ndarray, likely: np.ndarray, hope: np.ndarray, known: int) -> None:

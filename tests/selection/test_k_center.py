@@ -1,5 +1,6 @@
 """Tests of k-center: the picks of naive float64 greedy, for any shards, numbers, ties and copies, in few exchanges."""
 
+import importlib
 import pickle
 from pathlib import Path
 
@@ -9,12 +10,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openal_ray.selection import digits, k_center
+from openal_ray.selection import digits, k_center, nearest
 from openal_ray.selection.halves import LocalHalves
 from openal_ray.selection.k_center import KCenterHalf, _rounded_distances, pick_k_center
 from openal_ray.selection.nearest import squared_distances
 from tests.selection import naive
 
+k_center_module = importlib.import_module("openal_ray.selection.k_center")  # the package's function has its name
 KINDS = {
     "gauss": lambda n, d, rng: rng.normal(size=(n, d)),
     "grid": lambda n, d, rng: rng.integers(0, 3, (n, d)),
@@ -54,6 +56,22 @@ def check_random_case(seed: int) -> None:
 def test_picks_of_naive_greedy(first: int) -> None:
     for seed in range(first, first + 100):
         check_random_case(seed)
+
+
+@pytest.mark.parametrize("n_shards", [1, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_that_are_sifted_by_a_few_centres_first(kind: str, n_shards: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nearest, "_GLIMPSE", 2)
+    monkeypatch.setattr(k_center_module, "_FEWEST", 1)
+    rng = np.random.default_rng(7)
+    points = KINDS[kind](1500, 12, rng).astype(np.float32)
+    covered = np.sort(points[rng.integers(0, 1500, 60)], axis=0)
+    owner = np.arange(1500) % n_shards
+    halves = [KCenterHalf(points[owner == s], np.flatnonzero(owner == s)) for s in range(n_shards)]
+    picks = pick_k_center(LocalHalves(halves), 25, covered)
+    assert picks.indices.tolist() == naive.k_center(points, covered, 25)
+    if kind in ("gauss", "heavy", "scales"):
+        assert all(half._nearest._bounded.min() < 60 for half in halves)  # some fell behind
 
 
 @pytest.mark.parametrize("kind", KINDS)
