@@ -64,7 +64,7 @@ def unknown_name(kind: str, name: object, valid: Iterable[str]) -> str:
     """The sentence for an unknown name: says what was expected and proposes the nearest valid one."""
     names = sorted(valid)
     folded = {candidate.lower(): candidate for candidate in names}
-    near = difflib.get_close_matches(str(name).lower(), list(folded), n=1, cutoff=0.6)
+    near = difflib.get_close_matches(str(name).lower(), list(folded), n=1, cutoff=0.5)
     guess = f" Did you mean {folded[near[0]]!r}?" if near else ""
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
     return f"unknown {kind} {name!r}.{guess} Valid: {', '.join(names[:MOST_NAMES]) or 'none'}{more}."

@@ -14,7 +14,8 @@ from openal_ray.selection.halves import Halves, Picks, checked_rows, checked_siz
 from openal_ray.selection.nearest import Key, NearestCentre, Points, squared_distances
 
 _FRONT = 256  # rows among which the driver picks one by one: with their products they fit the second-level cache
-_CANDIDATES, _MOST = 2, 3  # rows asked for, all shards together, for every pick: at first, and at most later
+_CANDIDATES, _MOST = 2, 3  # rows asked for, all shards together, for every pick: at first, and at most
+_SPARE = 1000  # more of them at first: where picks are few, their rows cost less than another exchange
 _MARGIN = 1.5  # how many times the rows that the picks still missing would need at the yield of the last exchange
 _FEWEST = 128  # rows asked of one shard at least
 _UNDERFLOW = 2.0**-1074  # what one float64 operation can lose below its smallest number
@@ -60,7 +61,7 @@ def pick_k_center(halves: Halves, k: int, covered: np.ndarray | None = None) -> 
     covered  [m, D] centres that exist already (labelled images)
     raises   ValueError if there are fewer than k rows
     """
-    shards, wanted = len(checked_sizes(halves, k)), _CANDIDATES * k
+    shards, wanted = len(checked_sizes(halves, k)), min(_MOST * k, _CANDIDATES * k + _SPARE)
     picks = Picks(np.empty(0, dtype=np.int64), np.empty(0))
     centres, taken = covered, picks.indices
     while len(picks.indices) < k:

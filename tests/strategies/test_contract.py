@@ -25,7 +25,6 @@ DRAWS = {
     "cluster_margin",
     "batch_bald",
     "alpha_mix",
-    "openset_auto",
     "eoal",
     "eaoa",
 }  # drawn, at least in part
