@@ -199,7 +199,7 @@ def held(path: Place, lock: str) -> hold.Hold:
         ) from None
     except OSError as error:
         raise RunError(
-            f"out: {path} cannot be a run folder ({error.strerror}); choose another folder with out=DIR"
+            f"out: {path} cannot be the output folder ({error.strerror}); choose another with out=DIR"
         ) from None
 
 

@@ -214,5 +214,5 @@ def test_doctor_finds_a_bad_image(tmp_path: Path) -> None:
     findings = {finding["what"]: finding for finding in json.loads(result.output)}
     assert result.exit_code == 2
     assert not findings["train images"]["good"] and "0.png" in findings["train images"]["found"]
-    assert findings["labels"]["found"].startswith("train + test: a 1 + 1, b 1 + 1, c 1 + 0; without a test image")
+    assert findings["labels"]["found"].startswith("train + test: a 1 + 1, b 1 + 1, c 1 + 0; 1 without a test image")
     assert findings["torch"]["good"]

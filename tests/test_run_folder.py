@@ -76,8 +76,8 @@ def test_a_folder_that_holds_anything_is_refused(tmp_path: Path, folder: RunFold
     (mine / "thesis.tex").write_text("precious")
     assert refusal(mine).startswith(f"out: {mine} holds files already.")
     assert [path.name for path in mine.iterdir()] == ["thesis.tex"]
-    assert "thesis.tex cannot be a run folder (File exists); choose another folder" in refusal(mine / "thesis.tex")
-    assert "(Not a directory); choose another folder with out=DIR" in refusal(mine / "thesis.tex" / "run")
+    assert "thesis.tex cannot be the output folder (File exists); choose another" in refusal(mine / "thesis.tex")
+    assert "(Not a directory); choose another with out=DIR" in refusal(mine / "thesis.tex" / "run")
 
 
 def test_an_empty_folder_or_one_with_an_old_lock_is_taken(tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def test_a_folder_that_cannot_be_a_sweeps_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     plan = Sweep(base=QUICK, grid={"strategy": ["random"]}, out=tmp_path / "file")
     with (
-        pytest.raises(RunError, match=r"file cannot be a run folder \(File exists\); choose another"),
+        pytest.raises(RunError, match=r"file cannot be the output folder \(File exists\); choose another"),
         sweeps._held(plan),
     ):
         pass

@@ -19,7 +19,8 @@ import torch
 from openal_ray.selection.digits import ROUNDING, Digits, Room
 
 _UNDERFLOW = 2.0**-120  # more than float32 can lose below its smallest number, in the frame's unit²
-_ROWS, _CENTRES = 512, 256  # of one tile: its products stay in the second-level cache until all is done with them
+_PRODUCTS = 2**17  # of one tile: they stay in the second-level cache until all is done with them
+_ROWS, _CENTRES = 4096, 256  # at most
 
 
 def upper_bounds(rows: Sequence[Digits], centres: Sequence[Digits]) -> np.ndarray:
@@ -107,7 +108,7 @@ class _Frame:
         """
         row_scale, centre_squares = self.tensor(self._row_scale / divisor)[:, None], self.tensor(self.centre_squares)
         wide = max(1, min(_CENTRES, self.n_centres))
-        high = max(1, min(_ROWS * _CENTRES // wide, self.n_rows))
+        high = max(1, min(_PRODUCTS // wide, _ROWS, self.n_rows))
         rooms = [Room(high * wide, row_scale.device) for _ in self._rows]
         parts = [slice(low, min(low + _CENTRES, self.n_centres)) for low in range(0, self.n_centres, _CENTRES)]
         centres = [[factor[part] for factor in self._centres] for part in parts]

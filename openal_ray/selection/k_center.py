@@ -13,9 +13,9 @@ import numpy as np
 from openal_ray.selection.halves import Halves, Picks, checked_rows, checked_sizes, filled_up, lowest_left
 from openal_ray.selection.nearest import Key, NearestCentre, Points, squared_distances
 
-_FRONT = 256  # rows among which the driver picks one by one: with their products they fit the second-level cache
+_FRONT = 256  # rows among which the driver picks one by one: up to some 700 columns they fit the second-level cache
 _CANDIDATES, _MOST = 2, 3  # rows asked for, all shards together, for every pick: at first, and at most
-_SPARE = 1000  # more of them at first: where picks are few, their rows cost less than another exchange
+_SPARE = 1000  # more of them at first, up to _MOST: for fewer picks than that, rows cost less than another exchange
 _MARGIN = 1.5  # how many times the rows that the picks still missing would need at the yield of the last exchange
 _FEWEST = 128  # rows asked of one shard at least
 _UNDERFLOW = 2.0**-1074  # what one float64 operation can lose below its smallest number
@@ -124,9 +124,11 @@ def _one_by_one(front: Points, front_floor: Key, pool_floor: Key, k: int) -> Poi
 def _rounded_distances(rows: np.ndarray) -> tuple[np.ndarray, float]:
     """Squared distances float64 [n, n] by products, and how far at most any of them is from `squared_distances`.
 
-    Dot products, squared norms and sums of squares of D numbers are each off by at most about D roundings.
+    Seen from the first row, in roundings of |x|² + |y|²: D for the norms, D for twice the product and, since |x - y|² is at
+    most twice that, 2 D for the sum of squares; 64 for all the rest.
     """
-    squares = np.einsum("nd,nd->n", rows, rows)
-    between = squares[:, None] + squares - 2 * (rows @ rows.T)
+    moved = rows - rows[:1]
+    squares = np.einsum("nd,nd->n", moved, moved)
+    between = squares[:, None] + squares - 2 * (moved @ moved.T)
     roundings = 4 * rows.shape[1] + 64
     return between, roundings * (2.0**-53 * 2 * float(squares.max(initial=0)) + _UNDERFLOW)

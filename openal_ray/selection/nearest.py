@@ -22,7 +22,7 @@ _FEW = 128  # rows whose bounds are lowered together even if some know more cent
 _COPIED = 2**15  # rows copied at a time to have their bounds lowered
 _GLIMPSE = 128  # centres by which all rows are sifted first,
 _GROWTH = 4  # and so many times as many by which those are that may still be farthest, and again
-_GOLDEN = (5**0.5 - 1) / 2
+_GOLDEN = (5**0.5 - 1) / 2  # its multiples fall apart evenly
 _MANY = 16  # exact distances a row above which a second digit costs less
 _NUMBERS = 2**17  # numbers in one piece of exact arithmetic: 1 MB of float64
 _LEAST = 5e-324  # the smallest distance above zero: rows that coincide with a centre are nobody's farthest
@@ -113,7 +113,8 @@ class NearestCentre:
         """Add `centres` [m, D]; distances are computed when they matter. ValueError if D is not that of the points."""
         if centres.shape[1:] != self._points.shape[1:]:
             raise ValueError(f"centres must have shape [m, {self._points.shape[1]}], got {centres.shape}")
-        centres = centres[np.argsort(np.arange(len(centres)) * _GOLDEN % 1)]  # a few of them speak for all, if sorted
+        # The first few are spread over all, even where they come sorted by class.
+        centres = centres[np.argsort(np.arange(len(centres)) * _GOLDEN % 1)]
         self._centres = np.concatenate([self._centres, centres])
         self._centre_digits = concatenated(self._centre_digits, self._encoded(centres))
 
@@ -147,7 +148,7 @@ class NearestCentre:
 
     def _fresh_front(self, count: int, least: float) -> tuple[np.ndarray, float]:
         """The same, once the bounds there know of all centres, and exactly of the one that seems nearest."""
-        self._sift(count)
+        self._sift(count, least)
         front, floor = self._front(count, least)
         reach = 2 * count
         while (self._bounded[front] < len(self._centres)).any() or (self._likely[front] >= 0).any():
@@ -157,14 +158,14 @@ class NearestCentre:
             front, floor = self._front(count, least)
         return front, floor
 
-    def _sift(self, count: int) -> None:
+    def _sift(self, count: int, least: float) -> None:
         """Lower bounds by ever more centres, for ever fewer rows: most fall behind the front after a few.
 
         What is left out here is made up for by `_fresh_front`; so the level need only be about that of its floor.
         """
         known = min(_GLIMPSE, len(self._centres))
         self.lower(np.flatnonzero(np.isinf(self._bound)), known)
-        first, _ = self._front(2 * count, _LEAST)
+        first, _ = self._front(2 * count, least)
         self.lower(first)
         if len(first) <= count:
             return
