@@ -124,8 +124,8 @@ def _one_by_one(front: Points, front_floor: Key, pool_floor: Key, k: int) -> Poi
 def _rounded_distances(rows: np.ndarray) -> tuple[np.ndarray, float]:
     """Squared distances float64 [n, n] by products, and how far at most any of them is from `squared_distances`.
 
-    Seen from the first row, in roundings of |x|² + |y|²: D for the norms, D for twice the product and, since |x - y|² is at
-    most twice that, 2 D for the sum of squares; 64 for all the rest.
+    Seen from the first row, in roundings of |x|² + |y|²: D for the norms, D for twice the product, 2 D for the sum of
+    squares, since |x - y|² is at most twice that; 64 for all the rest.
     """
     moved = rows - rows[:1]
     squares = np.einsum("nd,nd->n", moved, moved)
