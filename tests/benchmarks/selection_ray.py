@@ -18,8 +18,7 @@ from openal_ray.pool import AllBut
 from openal_ray.selection.halves import Halves
 from openal_ray.selection.k_center import KCenterHalf, pick_k_center
 from openal_ray.selection.kmeans_pp import KMeansPPHalf, pick_kmeans_pp
-from openal_ray.shard import Settings
-from openal_ray.signal_store import Reading
+from openal_ray.shard import Part, ReadOrder, Rows, Settings
 
 
 class Timed:
@@ -50,8 +49,8 @@ class TimedHalves:
         raise NotImplementedError("no selection measured here asks each half its own question")
 
 
-def _half(reading: Reading, kind: Any, files: Sequence[str]) -> Timed:
-    return Timed(kind(*(np.load(file)[reading.indices] for file in files), reading.indices))
+def _half(part: Part, kind: Any, files: Sequence[str]) -> Timed:
+    return Timed(kind(*(np.load(file)[part.indices] for file in files), part.indices))
 
 
 def shares(points: np.ndarray, covered: np.ndarray, left: np.ndarray, k: int, repeats: int) -> dict[str, list[float]]:
@@ -68,7 +67,7 @@ def shares(points: np.ndarray, covered: np.ndarray, left: np.ndarray, k: int, re
         images = ArrayImages(np.zeros((n, 1, 1, 1), np.uint8))
         share = Share(cpus_per_shard=1, fewest=2, most=2)
         ray_shards = RayShards({"train": images}, Settings(config.Read(), (0.5,), (0.5,)), share)
-        ray_shards.read("all", "train", AllBut(n, np.empty(0, np.int64)), ())
+        ray_shards.read(ReadOrder("all", "train", AllBut(n, np.empty(0, np.int64)), ()))
         cases: dict[str, tuple[Any, list[str], Callable[[Halves], Any]]] = {
             "k-center": (KCenterHalf, [files["points"]], lambda halves: pick_k_center(halves, k, covered)),
             "BADGE": (
@@ -87,6 +86,6 @@ def shares(points: np.ndarray, covered: np.ndarray, left: np.ndarray, k: int, re
 
 def _one(ray_shards: RayShards, kind: Any, files: list[str], pick: Callable[[Halves], Any]) -> tuple[float, float]:
     begin = time.perf_counter()
-    halves = TimedHalves(ray_shards.open("all", _half, kind, files))
+    halves = TimedHalves(ray_shards.open(Rows("all"), _half, kind, files))
     pick(halves)
     return time.perf_counter() - begin, halves.overhead
