@@ -3,6 +3,7 @@
 import itertools
 import logging
 import os
+import signal
 from collections.abc import Iterator
 
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -15,6 +16,7 @@ import torch  # noqa: E402
 from openal_ray.storage.url import Url, place  # noqa: E402
 
 torch.set_num_threads(1)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and all it starts would
 NUMBERS = itertools.count()
 
 
