@@ -18,6 +18,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import statistics  # noqa: E402
 import time  # noqa: E402
 from collections.abc import Callable  # noqa: E402
+from typing import Any  # noqa: E402
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
@@ -54,7 +55,7 @@ def problem(n_classes: int, per_class: int) -> tuple[np.ndarray, ...]:
 
 
 def scan(
-    features: np.ndarray, logits: np.ndarray, weights: np.ndarray, bias: np.ndarray, anchors: np.ndarray, kind: type
+    features: np.ndarray, logits: np.ndarray, weights: np.ndarray, bias: np.ndarray, anchors: np.ndarray, kind: Any
 ) -> np.ndarray:
     """First steps as the authors' code finds them: a mix and a pass of the head for every step and anchor."""
     steps = np.full(len(features), NEVER)

@@ -12,9 +12,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -79,7 +80,7 @@ def cpu_seconds() -> float:
     return total
 
 
-def interleaved(forms: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+def interleaved(forms: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
     """Median CPU-seconds of each form, all of them run once in each of `repeats` passes."""
     seconds: dict[str, list[float]] = {name: [] for name in forms}
     for _ in range(repeats):
@@ -123,7 +124,10 @@ def our_pass(
 def reading(quick: bool) -> None:
     """Images per second of the pool pass, and whether the predictions are the same."""
     table = Table("network", "form", "images/s", "× plain", "same class", title="Reading a pool, one thread")
-    for name, count, size, channels in (("resnet18", 512 if quick else 2048, 32, 3), ("small_cnn", 10_000 if quick else 60_000, 28, 1)):
+    for name, count, size, channels in (
+        ("resnet18", 512 if quick else 2048, 32, 3),
+        ("small_cnn", 10_000 if quick else 60_000, 28, 1),
+    ):
         pictures = np.repeat(np.repeat(fashion_mnist(count)[0], channels, axis=3), 1, axis=1)
         if size != 28:
             pictures = np.pad(pictures, ((0, 0), (2, 2), (2, 2), (0, 0)))
@@ -200,7 +204,7 @@ def rays_cost(quick: bool) -> None:
     )
 
 
-def _experiment(configuration: config.Config, dataset: object, workers: object) -> float:
+def _experiment(configuration: config.Config, dataset: Any, workers: Any) -> float:
     from openal_ray.experiment import Experiment
     from openal_ray.run_folder import RunFolder
 
@@ -260,7 +264,7 @@ def driver_peak(count: int) -> None:
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 
 
-def _dataset(images: object) -> object:
+def _dataset(images: Any) -> Any:
     from openal_ray.data.dataset import Dataset as Images
 
     few = ArrayImages(np.zeros((10, *images.shape), np.uint8))
@@ -269,7 +273,7 @@ def _dataset(images: object) -> object:
 
 
 @contextmanager
-def _one_thread():
+def _one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -9,7 +9,8 @@ pass, the whole network in training mode, with the probabilities of all passes k
 
 import argparse
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -50,12 +51,12 @@ class Case:
         self.shards = LocalShards({"train": ArrayImages(self.pictures)}, Settings(read, self.mean, self.std))
         self.shards.load(learner, self.network.state_dict())
 
-    def reading(self, needs: Sequence[str]) -> Callable[[], dict[str, np.ndarray]]:
+    def reading(self, needs: Sequence[str]) -> Callable[[], Mapping[str, np.ndarray]]:
         """One read of `needs` by the shard."""
         everything = AllBut(len(self.pictures), np.empty(0, np.int64))
         order = ReadOrder("all", "train", everything, tuple(needs), Sampling(PASSES, SEED))
 
-        def run() -> dict[str, np.ndarray]:
+        def run() -> Mapping[str, np.ndarray]:
             self.shards.forget("all")  # or what was read already would not be read again
             self.shards.read(order)
             return self.shards.gather("all").signals
@@ -89,7 +90,7 @@ class Case:
         return torch.stack(found, dim=1).numpy()
 
 
-def largest_difference(read: dict[str, np.ndarray], mc_probs: np.ndarray) -> float:
+def largest_difference(read: Mapping[str, np.ndarray], mc_probs: np.ndarray) -> float:
     """Of BALD, mean deviation, variation ratio and entropy, between the read and the definitions over all passes."""
     pairs = (
         (scores.entropy(read["mc_mean"]) - read["mc_entropy"], scores.bald(mc_probs)),
@@ -120,13 +121,18 @@ def monte_carlo(cases: dict[str, Case], repeats: int) -> None:
     console.print(table)
 
 
+def _one_by_one(runs: Sequence[Callable[[], object]]) -> None:
+    for run in runs:
+        run()
+
+
 def several(cases: dict[str, Case], repeats: int) -> None:
     """One read of several needs against one read of each."""
     table = Table("network", "needs", "one read, CPU s", "one each, CPU s", "ratio", title="One read for several needs")
     for name, case in cases.items():
         for needs in SEVERAL.values():
             together, apart = case.reading(needs), [case.reading((need,)) for need in needs]
-            forms = {"together": together, "apart": lambda apart=apart: [run() for run in apart]}
+            forms: dict[str, Callable[[], object]] = {"together": together, "apart": partial(_one_by_one, apart)}
             seconds = interleaved(forms, repeats)
             ratio = seconds["together"] / seconds["apart"]
             table.add_row(

@@ -106,7 +106,7 @@ def _summary(seeds: list[list[dict[str, Any]]]) -> tuple[str, ...]:
         f"{100 * mean('recall_id', -1):.1f}",
         f"{100 * mean('accuracy', 0):.1f} → {100 * np.mean(ends):.1f} ± {100 * np.std(ends, ddof=1):.1f}",
         f"{100 * aubc:.1f}",
-        "–" if None in auroc else f"{np.mean(auroc):.3f}",
+        "–" if None in auroc else f"{np.mean([each for each in auroc if each is not None]):.3f}",
     )
 
 

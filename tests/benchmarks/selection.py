@@ -17,6 +17,7 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import argparse  # noqa: E402
+from functools import partial  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import numpy as np  # noqa: E402
@@ -240,7 +241,9 @@ def approximations(quick: bool) -> None:
     compare("badge", f"k-means||: drawn features, 10 classes, {n} × 512", arrays, 1000, named, 1)
     rows = OuterRows(np.arange(n), *arrays)
     for name, run in (("exact D² draws", badge(1)), ("k-means||", kmeans_parallel)):
-        picks = rows[run(arrays, 1000).picks.indices]
+        found = run(arrays, 1000)
+        assert found is not None
+        picks = rows[found.picks.indices]
         cost = sum(squared_distances(rows[low : low + 1000], picks)[0].min(axis=1).sum() for low in range(0, n, 1000))
         BOARD.console.print(f"sum of D² after 1000 picks, {name}: {cost:.4g}")
     BOARD.console.print()
@@ -259,8 +262,8 @@ def uncertainty(quick: bool) -> None:
 
         seconds = interleaved(
             {
-                "ours": lambda ours=ours: seconds_of(ours),
-                "softmax and sort each": lambda logits=logits: seconds_of(lambda: peers.sorted_scores(logits, 1000)),
+                "ours": partial(seconds_of, ours),
+                "softmax and sort each": partial(seconds_of, partial(peers.sorted_scores, logits, 1000)),
             },
             3 if quick else 7,
         )

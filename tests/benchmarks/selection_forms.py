@@ -25,7 +25,7 @@ def k_center(n_shards: int) -> Run:
 
 def two_level(arrays: Arrays, k: int) -> Metered:
     """Two-level k-center, its radius included."""
-    halves = Metered([TwoLevelHalf(*part, PARTS) for part in shards(1, arrays[0])])
+    halves = Metered([TwoLevelHalf(points, indices, PARTS) for points, indices in shards(1, arrays[0])])
     halves.cover = pick_two_level(halves, k, arrays[1])
     return halves
 

@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from rich.table import Table
 from openal_ray.selection.halves import BLOCK
 from tests.selection import naive
 
-Arrays = tuple[np.ndarray, ...]
+Arrays = tuple[np.ndarray, np.ndarray]
 Run = Callable[[Arrays, int], Any]
 
 
@@ -34,7 +34,10 @@ def seconds_of(run: Callable[[], Any]) -> float:
 
 
 class Metered(naive.Counting):
-    """Halves in this process that know what would have travelled."""
+    """Halves in this process that know what would have travelled, and, where a form says so, what was picked."""
+
+    picks: Any = None
+    cover: Any = None
 
     def megabytes(self) -> float:
         """All questions and answers, pickled."""
@@ -45,7 +48,7 @@ class Metered(naive.Counting):
         return sum(1 for verb, *_ in self.exchanges if not verbs or verb in verbs)
 
 
-def shards(n_shards: int, *arrays: np.ndarray) -> list[Arrays]:
+def shards(n_shards: int, *arrays: np.ndarray) -> list[tuple[Any, ...]]:
     """The rows and indices of each shard; what a shard holds before it is asked."""
     indices = np.arange(len(arrays[0]))
     if n_shards == 1:
@@ -68,7 +71,7 @@ class Form:
         """CPU-seconds of k picks, extrapolated from 1 and 1 + few picks if there is a slope."""
         if not self.few or self.few >= k:
             return seconds_of(lambda: self.run(arrays, k))
-        one, more = (seconds_of(lambda n=n: self.run(arrays, n)) for n in (1, 1 + self.few))
+        one, more = (seconds_of(partial(self.run, arrays, n)) for n in (1, 1 + self.few))
         return one + (more - one) / self.few * (k - 1)
 
 
@@ -102,7 +105,8 @@ def memory(kind: str, name: str, arrays: Arrays, k: int) -> tuple[float, float]:
 
 def warm_up(run: Run, arrays: Arrays) -> None:
     """A small run, so that libraries set themselves up."""
-    run(tuple(array[:2000].copy() for array in arrays), 20)
+    one, other = arrays
+    run((one[:2000].copy(), other[:2000].copy()), 20)
 
 
 def print_peak(run: Run, k: int, file: Path) -> None:
