@@ -121,7 +121,8 @@ def _labels(dataset: Dataset) -> str:
     each = [f"{name} {n} + {m}" for name, n, m in zip(dataset.classes, train, test, strict=True)]
     more = f" and {len(each) - MOST_NAMES} classes more" if len(each) > MOST_NAMES else ""
     untested = [name for name, count in zip(dataset.classes, test, strict=True) if not count]
-    silent = (
-        f"; {len(untested)} without a test image, so that nothing measures them: {', '.join(untested[:MOST_NAMES])}"
-    )
-    return f"train + test: {', '.join(each[:MOST_NAMES])}{more}{silent if untested else ''}"
+    told = f"train + test: {', '.join(each[:MOST_NAMES])}{more}"
+    if untested:
+        names = ", ".join(untested[:MOST_NAMES])
+        told += f"; {len(untested)} without a test image, so that nothing measures them: {names}"
+    return told

@@ -1,6 +1,6 @@
 """The engine against the plain loops it replaces: reading a pool, one round's overhead, Ray's cost, memory.
 
-    python -m tests.benchmarks.engine            (about 10 minutes on two cores; --quick: 2 minutes)
+    python -m tests.benchmarks.engine            (--quick: fewer images and repeats; --only PART for one)
 
 Seconds are CPU-seconds of all processes that take part (psutil), with one thread each; "wall" says otherwise. Forms
 that are compared run interleaved, and the median of the repeats is shown.

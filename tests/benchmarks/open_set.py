@@ -1,7 +1,6 @@
 """Open-set strategies on two real data sets: pools in which images of six classes belong to none of the four known.
 
-
-python -m tests.benchmarks.open_set [--data digits|fashion_mnist] [--seeds 3] [NAME ...]      --quick: digits alone
+    python -m tests.benchmarks.open_set [--data digits|fashion_mnist] [--seeds 3] [NAME ...]      (--quick: digits)
 
 Classes 0-3 are known, images of 4-9 are not and make up the rest of the pool; the start set has known images alone.
 digits: 20, then 5 × 50 images; Fashion-MNIST (where Debian's package is installed): a pool of 6000, 80, then 5 × 200.
