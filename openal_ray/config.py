@@ -8,84 +8,29 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    PlainValidator,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from openal_ray import config_file
 from openal_ray.config_problems import sentence
+from openal_ray.config_values import (
+    LocalPath,
+    Name,
+    Out,
+    Reused,
+    Span,
+    absolute,
+    absolute_if_file,
+    is_path,
+    least,
+    most,
+)
 from openal_ray.errors import ConfigError
 from openal_ray.secrecy import find_secret
-from openal_ray.storage.url import Place, place
+from openal_ray.storage.url import Place
 
 Precision = Literal["float32", "bfloat16", "float16"]
 Transform = str | Annotated[dict[str, dict[str, Any]], Field(min_length=1, max_length=1)]
 """A bare name, or one name with its arguments."""
-
-
-def absolute(path: str) -> str:
-    """A local path from the root on, since workers and later resumes start elsewhere; a URL stays as it is."""
-    try:
-        return path if "://" in path else str(Path(path).expanduser().absolute())
-    except RuntimeError:
-        raise ValueError(f"{path}: there is no such home folder") from None
-
-
-def is_path(name: str) -> bool:
-    """Whether a value that may be a name or a path is a path: it has a folder in it, or the ending of weights."""
-    return ":" not in name and ("/" in name or name.endswith((".pt", ".pth", ".safetensors")))
-
-
-def _with_absolute_path(name: str) -> str:
-    """`name`, with the path in it made absolute: folder:PATH, manifest:FILE, or path.py:function."""
-    kind, colon, rest = name.partition(":")
-    if kind in ("folder", "manifest") and rest:
-        return f"{kind}:{absolute(rest)}"
-    path, colon, function = name.rpartition(":")
-    return f"{absolute(path)}:{function}" if colon and path.endswith(".py") else name
-
-
-def _absolute_if_file(name: str) -> str:
-    return absolute(name) if Path(name).expanduser().is_file() else name
-
-
-def _shards(value: Any) -> Any:
-    few, many = value if isinstance(value, list | tuple) and len(value) == 2 else (value, value)
-    if type(few) is type(many) is int and 1 <= few <= many:
-        return value
-    raise ValueError(f"shards: must be a whole number above 0, or [least, most] of them, got {value!r}")
-
-
-Shards = Annotated[int | tuple[int, int], BeforeValidator(_shards)]
-Name = Annotated[str, AfterValidator(_with_absolute_path)]
-LocalPath = Annotated[Path, AfterValidator(lambda path: Path(absolute(str(path))))]
-
-
-def _place_of(key: str) -> PlainValidator:
-    def checked(given: Any) -> Place:
-        try:
-            return place(given)
-        except ValueError as error:
-            raise ValueError(f"{key}: {error}") from None
-
-    return PlainValidator(checked)
-
-
-def _absolute_place(given: Place) -> Place:
-    return Path(absolute(str(given))) if isinstance(given, Path) else given
-
-
-Out = Annotated[Place, _place_of("out"), PlainSerializer(str)]
-"""A folder on a disk, or the URL of one in a store."""
-Reused = Annotated[Place, _place_of("tune.reuse_from"), PlainSerializer(str), AfterValidator(_absolute_place)]
 
 
 class Section(BaseModel):
@@ -226,7 +171,15 @@ class Train(Section):
     )
     patience: int | None = Field(None, ge=1, description="stop after so many epochs without a better validation loss")
     continue_: bool = Field(False, alias="continue", description="start from the last round's weights, not afresh")
-    workers: int = Field(1, ge=1, description="data-parallel training processes")
+    workers: Span = Field(
+        1, description="data-parallel training processes; [least, most]: as many as the cluster has room for"
+    )
+    # Filled in when first read: a run that is resumed with other workers keeps its micro-batches.
+    micro_batches: int = Field(
+        default_factory=lambda before: most(before.get("workers", 1)), ge=1,
+        description="parts of each batch, shared by the workers, on whose number the weights do not depend; not given: "
+        "as many as the most workers",
+    )  # fmt: skip
     at_once: int = Field(1, ge=1, description="networks trained at the same time, where a strategy needs several")
     mode: Literal["auto", "local", "session", "per_round"] = Field("auto", description="how Ray Train is used")
     retries: int = Field(2, ge=0, description="restarts after a lost training worker")
@@ -234,6 +187,33 @@ class Train(Section):
         1, gt=0, description="also its threads, on which the last bits of the weights depend"
     )
     gpus_per_worker: float = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _shared_out(self) -> "Train":
+        if self.micro_batches < self.most_workers:
+            raise ValueError(
+                f"train.workers={self.workers}: more than the {self.micro_batches} micro-batches that they share; "
+                "lower it, or set train.micro_batches, on which the weights depend"
+            )
+        if self.mode == "session" and self.fewest_workers < self.most_workers:
+            raise ValueError(
+                "train.mode=session keeps its workers for the whole run; where their number follows the cluster, "
+                "leave train.mode out, or set per_round"
+            )
+        return self
+
+    @property
+    def fewest_workers(self) -> int:
+        """How many workers there are at least; all of them where their number is fixed."""
+        return least(self.workers)
+
+    @property
+    def most_workers(self) -> int:
+        return most(self.workers)
+
+
+WHERE_IT_TRAINS = ("workers", "at_once", "mode", "retries", "gpus_per_worker")
+"""Keys of `train` on which the weights do not depend."""
 
 
 class Tune(Section):
@@ -326,7 +306,7 @@ class Clip(Section):
     """CLIP and CLIPN: what the images' likeness to texts on the classes is read from."""
 
     model: str = Field("ViT-B-16", description="a model of open_clip")
-    pretrained: Annotated[str, AfterValidator(_absolute_if_file)] = Field(
+    pretrained: Annotated[str, AfterValidator(absolute_if_file)] = Field(
         "laion2b_s34b_b88k", description="its weights: a tag of open_clip, fetched once, or a file of them"
     )
     checkpoint: LocalPath | None = Field(
@@ -382,7 +362,7 @@ class Config(Section):
     pretrain: Pretrain = Pretrain()
     read: Read = Read()
     clip: Clip = Clip()
-    shards: Shards = Field(
+    shards: Span = Field(
         2, description="actors that share the pool; [least, most]: as many as the cluster has room for"
     )
     cluster: Cluster = Cluster()
@@ -413,11 +393,11 @@ class Config(Section):
     @property
     def fewest_shards(self) -> int:
         """How many shards there are at least; all of them where their number is fixed."""
-        return self.shards if isinstance(self.shards, int) else self.shards[0]
+        return least(self.shards)
 
     @property
     def most_shards(self) -> int:
-        return self.shards if isinstance(self.shards, int) else self.shards[1]
+        return most(self.shards)
 
     @property
     def folder(self) -> Place:
@@ -458,7 +438,10 @@ def parse_as(section: type[Whole], values: Mapping[str, Any]) -> Whole:
     try:
         return section.model_validate(dict(values))
     except ValidationError as error:
-        raise ConfigError("\n".join(sentence(problem, section) for problem in error.errors())) from None
+        problems = [
+            each for each in error.errors() if each["type"] != "default_factory_not_called"
+        ]  # for want of another
+        raise ConfigError("\n".join(sentence(problem, section) for problem in problems)) from None
 
 
 def dump(config: Section) -> str:

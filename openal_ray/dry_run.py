@@ -59,7 +59,8 @@ def quote(config: Config, dataset: Dataset, stated: tuple[float, float] | None =
     rates = _stated(*stated, strategy) if stated else measure(config, dataset, networks, *devices)
     height, width, channels = dataset.train.shape
     shape = Shape(
-        shards=config.fewest_shards, trainers=config.train.workers, pool=len(dataset.train), test=len(dataset.test),
+        shards=config.fewest_shards, trainers=config.train.fewest_workers,
+        pool=len(dataset.train), test=len(dataset.test),
         picture=height * width * channels, block=BLOCK,
         cache=0 if in_memory(dataset.train) else int(config.data.cache_gb * GIB),
         batch=config.read.batch_size * height * width * channels * 4,

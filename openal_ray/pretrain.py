@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from openal_ray import __version__, config, config_file, run_folder, runs, seeds
-from openal_ray.config import Config, Pretrain
+from openal_ray.config import Config
 from openal_ray.data.dataset import Dataset
 from openal_ray.errors import ConfigError, DataError, RunError
 from openal_ray.models import backbones, encoder_file
@@ -26,8 +26,7 @@ from openal_ray.training.loop import check_plan
 from openal_ray.workers import Workers
 
 CONFIGURATION = "pretrain.yaml"
-WHERE = ("mode", "retries", "gpus_per_worker", "at_once")  # of pretrain.train: where it runs, not what comes out
-OF_MACHINE = ("root", "download", "cache_gb")  # of data, likewise
+OF_MACHINE = ("root", "download", "cache_gb")  # keys of data on which no weight depends
 
 
 @dataclass(frozen=True)
@@ -148,7 +147,7 @@ def _decisive(wanted: Config) -> dict[str, Any]:
     """What decides the weights, by path."""
     values = wanted.model_dump(
         mode="json", by_alias=True, include={"seed", "data", "model", "pretrain"},
-        exclude={"data": set(OF_MACHINE), "pretrain": {"train": set(WHERE)}},
+        exclude={"data": set(OF_MACHINE), "pretrain": {"train": set(config.WHERE_IT_TRAINS)}},
     )  # fmt: skip
     return dict(_flat("", values))
 
@@ -177,10 +176,9 @@ def _images(wanted: Config, data: Dataset, workers: Workers) -> np.ndarray:
 
 
 def _job(wanted: Config, data: Dataset, learner: Contrastive, indices: np.ndarray) -> Job:
-    elsewhere = Pretrain().train.model_dump(include=set(WHERE))  # so that a checkpoint is good on other hardware too
     return Job(
         name=f"{wanted.pretrain.method} on {data.name}", learner=learner, indices=indices,
-        targets=np.zeros(len(indices), np.int64), plan=wanted.pretrain.train.model_copy(update=elsewhere),
+        targets=np.zeros(len(indices), np.int64), plan=wanted.pretrain.train,
         mean=data.mean, std=data.std, init_seed=seeds.derive(wanted.seed, 0, "encoder weights"),
         order_seed=seeds.derive(wanted.seed, 0, "encoder order"),
     )  # fmt: skip

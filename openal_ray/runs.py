@@ -31,8 +31,8 @@ from openal_ray.workers import LocalWorkers, Workers
 log = logging.getLogger(__name__)
 GIB = 2**30
 WHERE = (
-    "cluster.", "shards=", "read.keep=", "read.cache=", "train.mode=", "train.retries=", "train.gpus_per_worker=",
-    "tracking.",
+    "cluster.", "shards=", "read.keep=", "read.cache=", "tracking.",
+    *(f"train.{key}=" for key in config.WHERE_IT_TRAINS),
 )  # fmt: skip
 """Keys that say where a run works, not what comes out."""
 

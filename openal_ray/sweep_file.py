@@ -7,17 +7,14 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 
 from openal_ray import config, config_file
-from openal_ray.config import Config, Out, Section
+from openal_ray.config import Config, Section
+from openal_ray.config_values import Out, absolute_place
 from openal_ray.errors import ConfigError
 from openal_ray.grid import combine, listed
 from openal_ray.storage.url import Place
 
 KEPT = "sweep.yaml"
 """The file's copy in the sweep's folder, from which `sweep --resume` goes on."""
-
-
-def _absolute(out: Place) -> Place:
-    return Path(config.absolute(str(out))) if isinstance(out, Path) else out
 
 
 class Asha(Section):
@@ -34,7 +31,7 @@ class Sweep(Section):
     grid: dict[str, list[Any]] = Field(
         description="values by dotted key: strategy, seed, data.name, train.optimizer.lr"
     )
-    out: Annotated[Out, AfterValidator(_absolute)] = Field(
+    out: Annotated[Out, AfterValidator(absolute_place)] = Field(
         description="the folder around all runs; runs/NAME-OF-THE-FILE if not given"
     )
     concurrency: int | None = Field(None, ge=1, description="runs at once; as many as the cluster holds if not given")

@@ -20,7 +20,8 @@ from openal_ray.signal_store import Reading
 from openal_ray.storage.url import Place
 from openal_ray.training.file_keeper import STORED, FileKeeper
 from openal_ray.training.job import Epoch, Job, Trained
-from openal_ray.training.loop import NoKeeper, Team, train
+from openal_ray.training.loop import NoKeeper, train
+from openal_ray.training.team import Team
 
 Progress = Callable[[int], None]
 """Called with the number of images just read; negative where a lost shard takes them back."""

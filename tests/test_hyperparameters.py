@@ -19,7 +19,8 @@ from openal_ray.listener import Silent
 from openal_ray.record import Record
 from openal_ray.run_folder import RunFolder
 from openal_ray.training.job import Job, Trained
-from openal_ray.training.loop import NoKeeper, Team, train
+from openal_ray.training.loop import NoKeeper, train
+from openal_ray.training.team import Team
 from tests.experiments import experiment, small
 
 RATES = [1e-4, 3e-3, 1e-2]

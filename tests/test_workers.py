@@ -13,7 +13,8 @@ from openal_ray.selection.halves import BLOCK
 from openal_ray.shard import BlockRead, Part, ReadOrder, Rows
 from openal_ray.signal_store import Reading
 from openal_ray.training.job import Job
-from openal_ray.training.loop import NoKeeper, Team, train
+from openal_ray.training.loop import NoKeeper, train
+from openal_ray.training.team import Team
 from openal_ray.workers import LocalShards, LocalWorkers, ReadReport, join_readings
 from tests.reading import IMAGES, LEARNER, N_CLASSES, PIXELS, SIGNALS, Counted, assert_close, network, settings
 

@@ -79,8 +79,9 @@ class Mailbox:
         self.results[number] = True
         self.epochs.pop(number, None)
 
-    async def report_pid(self, rank: int, pid: int) -> None:
-        self.pids[rank] = pid
+    async def report_pid(self, rank: int, size: int, pid: int) -> None:
+        """A process of a group of `size`; those of a larger group before it are no more."""
+        self.pids = {other: known for other, known in self.pids.items() if other < size} | {rank: pid}
 
     async def pid(self, rank: int) -> int | None:
         """The process of a rank, for tests that kill it."""

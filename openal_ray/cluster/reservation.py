@@ -19,15 +19,17 @@ DRIVER_CPUS = 0.01  # Ray refuses a group whose first bundle is empty
 def adapted(configuration: Config) -> Config:
     """The configuration as a trial works it off: where its training runs and what its shards reserve, if left open.
 
-    train.mode=auto  becomes local, in the trial's own process, or session where train.workers is above 1;
+    train.mode=auto  becomes local, in the trial's own process, or session where it has several training workers;
                      any other mode too where hyper-parameters are searched, since a trial of Tune starts no Tune
-    shards           the least number of them: a placement group does not grow
+    shards, workers  the least number of them: what is reserved does not grow
     decoders         none: they would lie outside the group
     cpus_per_shard   an equal part of train.cpus_per_worker: a trial's shards and its trainer take turns
     """
     train, cluster = configuration.train, configuration.cluster
+    workers = train.fewest_workers
+    train = train.model_copy(update={"workers": workers})
     if train.mode == "auto" or configuration.tune:
-        train = train.model_copy(update={"mode": "local" if train.workers == 1 else "session"})
+        train = train.model_copy(update={"mode": "local" if workers == 1 else "session"})
     if cluster.cpus_per_shard is None:
         part = floor((train.cpus_per_worker - DRIVER_CPUS) / configuration.fewest_shards * 100 + 1e-6) / 100
         cluster = cluster.model_copy(update={"cpus_per_shard": max(part, 0.01)})
@@ -51,7 +53,7 @@ def bundles(trial: Config) -> list[Amounts]:
 def trainers(trial: Config) -> Amounts:
     """What Ray Train reserves outside the trial's placement group."""
     train = trial.train
-    workers = 0 if trial.cluster.use == "local" or train.mode == "local" else train.workers * train.at_once
+    workers = 0 if trial.cluster.use == "local" or train.mode == "local" else train.fewest_workers * train.at_once
     return {"CPU": workers * train.cpus_per_worker, "GPU": workers * train.gpus_per_worker}
 
 
@@ -59,7 +61,7 @@ def needed(trial: Config) -> Amounts:
     """CPUs, GPUs and bytes of memory of a whole trial."""
     group, outside = bundles(trial), trainers(trial)
     sums = {name: sum(bundle.get(name, 0) for bundle in group) + outside[name] for name in outside}
-    return sums | {"memory": SHARD_BYTES * (len(group) + bool(outside["CPU"]) * trial.train.workers)}
+    return sums | {"memory": SHARD_BYTES * (len(group) + bool(outside["CPU"]) * trial.train.fewest_workers)}
 
 
 def most_at_once(trials: Iterable[Config], there: Mapping[str, float]) -> int:

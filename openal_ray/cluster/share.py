@@ -82,8 +82,8 @@ def share(configuration: Config) -> Share:
     Ray keeps one request to the autoscaler for a whole cluster, and keeps it when the driver that made it is killed. So
     the last one, whoever made it, is withdrawn first where a cluster is joined.
 
-    Shards whose number follows the cluster are there for the least number first; with train.mode=per_round they give
-    their hardware back while training runs, as trainers do while shards read.
+    Where the number of shards or trainers follows the cluster, there must be room for the least. Trainers whose number
+    does, and such shards with train.mode=per_round, take turns with the others: each has the whole cluster for itself.
 
     raises  ResourceError  with the sums if it is too small
     """
@@ -102,7 +102,9 @@ def share(configuration: Config) -> Share:
     part = int(min(1.0, (free - cluster.decoders) / configuration.fewest_shards) * 100) / 100
     if there["GPU"] and not (trainers["GPU"] or shards["GPU"]):
         log.warning("the cluster's GPUs stay idle: set train.gpus_per_worker and cluster.gpus_per_shard to use them")
-    take_turns = not side_by_side or (mode == "per_round" and configuration.fewest_shards < configuration.most_shards)
+    train_elastic = configuration.train.fewest_workers < configuration.train.most_workers
+    shards_elastic = mode == "per_round" and configuration.fewest_shards < configuration.most_shards
+    take_turns = not side_by_side or shards_elastic or (train_elastic and mode != "local")
     return Share(
         part if cluster.cpus_per_shard is None else cluster.cpus_per_shard, take_turns, cluster.gpus_per_shard,
         configuration.fewest_shards, configuration.most_shards,
@@ -122,7 +124,7 @@ def _check_memory(shards: int) -> None:
 
 
 def _wanted(configuration: Config) -> tuple[Amounts, Amounts]:
-    """What the trainers need and what the shards and decoders reserve, the least number of shards."""
+    """What the trainers need and what the shards and decoders reserve, the least number of both."""
     cluster, shards = configuration.cluster, configuration.fewest_shards
     trainers = _trainers(configuration)
     return (
@@ -132,9 +134,9 @@ def _wanted(configuration: Config) -> tuple[Amounts, Amounts]:
 
 
 def _trainers(configuration: Config) -> tuple[Amounts, ...]:
-    """What each trainer outside this process needs."""
+    """What each trainer outside this process needs, the least number of them."""
     train = configuration.train
-    count = 0 if train.mode == "local" else train.workers * train.at_once
+    count = 0 if train.mode == "local" else train.fewest_workers * train.at_once
     return ({"CPU": train.cpus_per_worker, "GPU": train.gpus_per_worker},) * count
 
 
@@ -165,7 +167,7 @@ def grown_to(needed: Amounts, configuration: Config) -> Amounts:
 
 def _told(configuration: Config) -> str:
     at_once = configuration.train.at_once
-    return f"train.workers={configuration.train.workers}" + (f", train.at_once={at_once}" if at_once > 1 else "")
+    return f"train.workers={configuration.train.fewest_workers}" + (f", train.at_once={at_once}" if at_once > 1 else "")
 
 
 def _readers(configuration: Config) -> str:

@@ -31,26 +31,33 @@ from openal_ray.storage.files import for_ray
 from openal_ray.storage.url import Place
 from openal_ray.training.file_keeper import SAVE_SECONDS, STORED
 from openal_ray.training.job import Epoch, Job, Trained
-from openal_ray.training.loop import State, Team, train
+from openal_ray.training.loop import State, train
+from openal_ray.training.team import Team
 
 log = logging.getLogger(__name__)
 NEWS_SECONDS = 0.2  # between messages about epochs, which may take a millisecond each
 POLL_SECONDS = 5.0
 QUIET_SECONDS = 30.0  # after so long without a worker the user is told what is being waited for
 GROUP_START_SECONDS = 60
+RESIZE_SECONDS = 60.0  # between looks at whether the cluster has room for more workers
 
 
 class GroupLost(Exception):
     """The group ended before its job did, and Ray Train will not restart it again."""
 
 
+class Unwanted(Exception):
+    """Nobody waits for this training any more."""
+
+
 class TrainSession:
     """A group of Ray Train workers that waits for jobs.
 
-    images   a reference to the training images in the object store
-    storage  a folder that all nodes can write to, on a disk or in a store; its subfolder STORED holds the checkpoints
-             inside a training, `save_seconds` apart
-    number   tells apart groups that work at the same time
+    images    a reference to the training images in the object store
+    plan      how many workers there are, or may be: Ray Train follows the cluster, also in the middle of a job
+    storage   a folder that all nodes can write to, on a disk or in a store; its subfolder STORED holds the checkpoints
+              inside a training, `save_seconds` apart
+    number    tells apart groups that work at the same time
     """
 
     def __init__(
@@ -110,7 +117,10 @@ class TrainSession:
                 train_loop_config=settings,
                 torch_config=TorchConfig(timeout_s=300),
                 scaling_config=ScalingConfig(
-                    num_workers=plan.workers, use_gpu=plan.gpus_per_worker > 0, resources_per_worker=resources
+                    num_workers=plan.workers,
+                    use_gpu=plan.gpus_per_worker > 0,
+                    resources_per_worker=resources,
+                    elastic_resize_monitor_interval_s=RESIZE_SECONDS,
                 ),
                 run_config=RunConfig(
                     name=str(number),
@@ -131,8 +141,8 @@ def _serve(settings: dict[str, Any]) -> None:
     mailbox, images = settings["mailbox"], ray.get(settings["images"][0])
     context = ray.train.get_context()
     team = Team(ray.train.torch.get_device(), context.get_world_rank(), context.get_world_size())
-    ray.get(mailbox.report_pid.remote(team.rank, os.getpid()))
-    with suppress(RayActorError):  # no mailbox any more: nobody wants what is done here
+    ray.get(mailbox.report_pid.remote(team.rank, team.size, os.getpid()))
+    with suppress(RayActorError, Unwanted):  # no mailbox any more: nobody wants what is done here
         _take_jobs(mailbox, images, team, settings["save_seconds"])
 
 
@@ -156,7 +166,7 @@ def _do(job: Job, images: Any, keeper: "_Keeper") -> None:
         trained = train(job, images, team, keeper)
     except TrainingError as error:  # a loss that is not finite: all ranks meet it at once
         keeper.finish(Failed(error))
-    except RayActorError:
+    except (RayActorError, Unwanted):
         raise
     except Exception as error:
         if team.size > 1 and not isinstance(error, UserError):
@@ -201,9 +211,11 @@ class _Keeper:
 
     def epoch_done(self, epoch: Epoch, state: Callable[[], State]) -> None:
         self.news.append(epoch)
-        if time.monotonic() - self.told > NEWS_SECONDS:
-            self._tell()
-        if not _from_rank_0(time.monotonic() - self.saved > self.save_seconds, self.team):
+        due = time.monotonic() - self.saved > self.save_seconds
+        wanted, due = _from_rank_0((self._is_wanted(), due), self.team)
+        if not wanted:  # all end at once: one that stayed would wait for the others
+            raise Unwanted
+        if not due:
             return
         with tempfile.TemporaryDirectory() as folder:
             checkpoint = None
@@ -212,6 +224,15 @@ class _Keeper:
                 checkpoint = ray.train.Checkpoint.from_directory(folder)
             ray.train.report({"epoch": epoch.epoch}, checkpoint=checkpoint)
         self.saved = time.monotonic()
+
+    def _is_wanted(self) -> bool:
+        """Tells the news, if it is time to, and whether there is anybody to be told."""
+        try:
+            if time.monotonic() - self.told > NEWS_SECONDS:
+                self._tell()
+        except RayActorError:
+            return False
+        return True
 
     def _tell(self) -> None:
         if self.team.rank == 0 and self.news:

@@ -18,6 +18,7 @@ from openal_ray.cluster.shards import RayShards
 from openal_ray.cluster.share import share
 from openal_ray.cluster.trainers import GroupLost, TrainSession
 from openal_ray.cluster.trials import run_search
+from openal_ray.config_values import in_words
 from openal_ray.data.cached import remember
 from openal_ray.data.images import Images
 from openal_ray.errors import ResourceError
@@ -54,7 +55,7 @@ class RayWorkers:
 
     def _describe(self) -> str:
         chosen = " (chosen by train.mode=auto)" if self.plan.mode == "auto" else ""
-        workers = "this process" if self.mode == "local" else f"{self.plan.workers} Ray Train worker(s)"
+        workers = "this process" if self.mode == "local" else f"{in_words(self.plan.workers)} Ray Train worker(s)"
         return f"{self.mode}{chosen}, {workers}"
 
     @property

@@ -127,9 +127,9 @@ class Contrastive:
     shift         None; rotation: quarter turns, of square images; cutperm: halves swapped, up and down, left and right
     shift_weight  of the cross-entropy of the shift, λ in the paper
 
-    The accuracy of a batch is the share of views whose nearest other view is their partner. Every process of a team
-    compares the images of its own part of a batch with each other alone, so the loss is one of smaller batches there.
-    Differs from the papers in its views (see `views.changed`), and compares without gathering from all processes.
+    The accuracy of a batch is the share of views whose nearest other view is their partner. The images of a micro-batch
+    are compared with each other alone, so the loss is one of smaller batches where there are several.
+    Differs from the papers in its views (see `views.changed`), and compares without gathering from all micro-batches.
     """
 
     backbone: Classifier

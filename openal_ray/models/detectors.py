@@ -150,9 +150,8 @@ class OpenDetector:
         loss = self.classifier.losses(logits / self.temperature, targets).mean()
         if network.training:
             loss = loss + self._open_loss(outputs["binary"].float(), targets)
-            own = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
-            assert isinstance(own, OpenNetwork)
-            loss = loss + self.tuplet * self._tuplet_loss(own, outputs["features"].float(), targets)
+            assert isinstance(network, OpenNetwork)
+            loss = loss + self.tuplet * self._tuplet_loss(network, outputs["features"].float(), targets)
         return loss, (logits.argmax(1) == targets).sum()
 
     def reader(self) -> "OpenDetector":

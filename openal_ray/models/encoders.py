@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from openal_ray.config import is_path
+from openal_ray.config_values import is_path
 from openal_ray.errors import ConfigError
 from openal_ray.models import backbones, encoder_file
 from openal_ray.models.checkpoints import PACKAGED

@@ -29,8 +29,7 @@ class Learner(Protocol):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The loss of one batch, a scalar, and how many of its images are right now.
 
-        network   what `build` returned, or a shell around it that shares the gradients: only call it; in training
-                  mode or, for validation, in eval mode
+        network   what `build` returned, in training mode or, for validation, in eval mode
         images    [n, channels, H, W] normalised
         targets   [n] int64
         progress  the share of the epochs that are done, from 0 to below 1; 1 for validation

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from openal_ray.config import is_path
+from openal_ray.config_values import is_path
 from openal_ray.models import clip, encoders
 from openal_ray.models.clip import Clip
 from openal_ray.models.contrastive import Looks

@@ -19,7 +19,8 @@ from openal_ray.strategies import catalogue
 from openal_ray.strategies.query import Query, query
 from openal_ray.strategies.strategy import Round, Strategy
 from openal_ray.training.job import Job
-from openal_ray.training.loop import NoKeeper, Team, train
+from openal_ray.training.loop import NoKeeper, train
+from openal_ray.training.team import Team
 from openal_ray.workers import LocalShards, Shards
 
 N_CLASSES = 10

@@ -1,5 +1,6 @@
-"""Which images make up each batch of an epoch, and which part of a batch each process of a team takes."""
+"""Which images make up each batch of an epoch, and each micro-batch of a batch."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -10,18 +11,21 @@ from openal_ray import config, seeds
 
 @dataclass(frozen=True)
 class Part:
-    """One process's part of a batch.
+    """What a micro-batch has of one batch.
 
-    positions  [m] places in the job's arrays, m >= 2
-    count      how many of them count; the rest repeats, so that no process is idle and BatchNorm never sees one image
-    weight     what the mean loss over `positions` is multiplied by, so that the mean over processes of the sums over
-               the batches of one step is the mean over all images of that step
-    last       whether the batch completes a step
+    number       of the micro-batch
+    positions    [m] places in the job's arrays, m >= 2
+    count        how many of them count; the rest repeats, so that none is empty and BatchNorm never sees one image
+    weight       what the mean loss over `positions` is multiplied by, so that the sum over all parts of a step is the
+                 mean over all its images
+    first, last  whether it begins and completes what the micro-batch does for a step
     """
 
+    number: int
     positions: np.ndarray
     count: int
     weight: float
+    first: bool
     last: bool
 
 
@@ -45,15 +49,18 @@ def of_epoch(count: int, plan: config.Train, seed: int, epoch: int) -> list[np.n
     return [passes[number // a_pass][number % a_pass] for number in numbers]
 
 
-def parts(batches: Sequence[np.ndarray], accumulate: int, rank: int, size: int) -> Iterator[Part]:
-    """What process `rank` of `size` takes of each batch; `accumulate` batches make a step, the last perhaps fewer."""
-    for first in range(0, len(batches), accumulate):
-        step = batches[first : first + accumulate]
+def parts(batches: Sequence[np.ndarray], accumulate: int, micro_batches: int, numbers: Sequence[int]) -> Iterator[Part]:
+    """The parts of the micro-batches with these numbers, out of `micro_batches`: step by step, one after the other.
+
+    `accumulate` batches make a step, the last perhaps fewer.
+    """
+    for begin in range(0, len(batches), accumulate):
+        step = batches[begin : begin + accumulate]
         images = sum(len(batch) for batch in step)
-        for number, batch in enumerate(step, 1):
-            mine = batch[rank::size]
+        for number, (place, batch) in itertools.product(numbers, enumerate(step)):
+            mine = batch[number::micro_batches]
             positions = np.resize(mine if len(mine) else batch, max(len(mine), 2))
-            yield Part(positions, len(mine), len(mine) * size / images, number == len(step))
+            yield Part(number, positions, len(mine), len(mine) / images, place == 0, place == len(step) - 1)
 
 
 def _per_pass(count: int, plan: config.Train) -> int:

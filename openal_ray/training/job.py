@@ -14,7 +14,7 @@ from openal_ray.models.learners import Learner
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One training, complete: the same job gives the same weights on the same kind and number of workers.
+    """One training, complete: the same job gives the same weights on any number of workers of the same kind.
 
     indices, targets        [L] the images to learn from and their classes
     validation              [V] indices and [V] classes, never test images; may be empty
@@ -37,7 +37,8 @@ class Job:
     @property
     def digest(self) -> str:
         """Tells this job from any other, so that no checkpoint of another one is continued."""
-        parts = [self.name, self.learner, self.plan, self.init_seed, self.order_seed, self.mean, self.std]
+        plan = self.plan.model_dump(exclude=set(config.WHERE_IT_TRAINS))
+        parts = [self.name, self.learner, plan, self.init_seed, self.order_seed, self.mean, self.std]
         digest = hashlib.blake2b(repr(parts).encode(), digest_size=16)
         for array in (self.indices, self.targets, *self.validation):
             digest.update(np.ascontiguousarray(array).tobytes())

@@ -5,12 +5,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import distributed, nn
+from torch import nn
 
 from openal_ray import config, seeds
 from openal_ray.data.images import Images
@@ -20,19 +20,12 @@ from openal_ray.models.pixels import Augmentation, Normalise, augmentation, chec
 from openal_ray.training import batches, optimisation
 from openal_ray.training.batches import Part
 from openal_ray.training.job import Epoch, Job, Trained, kept_epoch
+from openal_ray.training.micro_batches import MicroBatches
+from openal_ray.training.team import Team
 
 State = dict[str, Any]
 AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 VALIDATION_BATCH = 256  # images
-
-
-@dataclass(frozen=True)
-class Team:
-    """One process's place among those that train together; a team of one by default."""
-
-    device: torch.device = torch.device("cpu")
-    rank: int = 0
-    size: int = 1
 
 
 class Keeper(Protocol):
@@ -90,11 +83,8 @@ class _Training:
         if job.start is not None:
             network.load_state_dict(dict(job.start))
         self.network = network.to(team.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.parallel = self.network
-        if team.size > 1:
-            self.parallel = nn.parallel.DistributedDataParallel(
-                self.network, device_ids=[team.device] if team.device.type == "cuda" else None
-            )
+        team.share(self.network.state_dict().values())
+        self.micro_batches = MicroBatches(self.network, team, self.plan.micro_batches)
         self.normalise = Normalise(job.mean, job.std).to(team.device)
         self.augment = augmentation(self.plan.augment, images.shape)
         head = job.learner.head(self.network) if isinstance(job.learner, HeadLearner) else None
@@ -125,44 +115,51 @@ class _Training:
 
     def _epoch(self, number: int) -> Epoch:
         begin = time.perf_counter()
-        # Seeded by epoch and rank, so that an epoch after a restart is the epoch of an undisturbed run.
-        torch.manual_seed(seeds.derive(self.job.order_seed, number, f"rank {self.team.rank}"))
+        # Seeded by epoch, so that an epoch after a restart is the epoch of an undisturbed run.
+        self.micro_batches.begin_epoch(lambda part: seeds.derive(self.job.order_seed, number, f"rank {part}"))
         if isinstance(self.job.learner, EpochLearner):
             self.job.learner.begin_epoch(self.network, number, self.job.targets, self._look)
         self.network.train()
-        totals = torch.zeros(3, dtype=torch.float64, device=self.team.device)  # Σ loss, right answers, images
+        totals = self._no_totals()
         for part, pixels, targets in self._batches(number):
-            totals += self._step(part, pixels, targets, number / self.plan.epochs)
-        loss, accuracy = self._mean(totals)
+            totals[part.number] += self._work_off(part, pixels, targets, number / self.plan.epochs)
+        loss, accuracy, images = self._mean(totals)
         if not math.isfinite(loss):
             raise self._diverged(f"the training loss became {loss} in epoch {number + 1} of {self.plan.epochs}")
         held_loss, held_accuracy = self._validate()
-        seconds, images = time.perf_counter() - begin, int(totals[2])
+        seconds = time.perf_counter() - begin
         return Epoch(number, self.plan.epochs, loss, accuracy, held_loss, held_accuracy, seconds, images)
 
-    def _step(self, part: Part, pixels: np.ndarray, targets: np.ndarray, progress: float) -> torch.Tensor:
-        with nullcontext() if part.last else self._no_sync():
-            loss, right = self._loss(self.parallel, pixels, targets, self.augment, progress)
-            self.scaler.scale(loss * part.weight).backward()
+    def _work_off(self, part: Part, pixels: np.ndarray, targets: np.ndarray, progress: float) -> torch.Tensor:
+        """Forward and backward for one part of a batch, and the step if it is this process's last."""
+        if part.first:
+            self.micro_batches.begin(part.number)
+        loss, right = self._loss(pixels, targets, self.augment, progress)
+        self.scaler.scale(loss * part.weight).backward()
         if part.last:
-            for optimizer in self.optimizers:
-                self.scaler.step(optimizer)
-                optimizer.zero_grad(set_to_none=True)
-            self.scaler.update()
-            self.scheduler.step()
+            self.micro_batches.end(part.number)
+            if part.number == self.micro_batches.numbers[-1]:
+                self._step()
         return _totals(loss.detach(), right / len(targets), part.count)
 
+    def _step(self) -> None:
+        self.micro_batches.join()
+        for optimizer in self.optimizers:
+            self.scaler.step(optimizer)
+            optimizer.zero_grad(set_to_none=True)
+        self.scaler.update()
+        self.scheduler.step()
+
     def _loss(
-        self, network: nn.Module, pixels: np.ndarray, targets: np.ndarray, augment: Augmentation, progress: float
+        self, pixels: np.ndarray, targets: np.ndarray, augment: Augmentation, progress: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.team.device, non_blocking=True)
         classes = torch.from_numpy(targets.astype(np.int64)).to(self.team.device, non_blocking=True)
         with autocast(self.team.device, self.plan.precision):
-            return self.job.learner.loss(network, self.normalise(augment(images)), classes, progress)
+            return self.job.learner.loss(self.network, self.normalise(augment(images)), classes, progress)
 
     def _look(self, positions: np.ndarray, read: Callable[[nn.Module, torch.Tensor], torch.Tensor]) -> np.ndarray:
         """`read` of the network in eval mode, for the job's images at these positions, without augmentation."""
-        self._share_buffers()
         self.network.eval()
         found = []
         with torch.inference_mode():
@@ -172,15 +169,10 @@ class _Training:
                 found.append(read(self.network, self.normalise(images)).float().cpu().numpy())
         return np.concatenate(found)
 
-    def _no_sync(self) -> AbstractContextManager[None]:
-        if isinstance(self.parallel, nn.parallel.DistributedDataParallel):
-            return self.parallel.no_sync()
-        return nullcontext()
-
     def _batches(self, number: int) -> Iterator[tuple[Part, np.ndarray, np.ndarray]]:
-        """This rank's part of each batch of an epoch, its pixels and targets, decoded one batch ahead."""
+        """This process's parts of an epoch's batches, their pixels and targets, decoded one part ahead."""
         order = batches.of_epoch(len(self.job.indices), self.plan, self.job.order_seed, number)
-        parts = list(batches.parts(order, self.plan.accumulate, self.team.rank, self.team.size))
+        parts = list(batches.parts(order, self.plan.accumulate, self.plan.micro_batches, self.micro_batches.numbers))
         waiting = self.ahead.submit(self.images.load, self.job.indices[parts[0].positions])
         for part, following in zip(parts, [*parts[1:], None], strict=True):
             pixels = waiting.result()
@@ -192,29 +184,27 @@ class _Training:
         indices, targets = self.job.validation
         if not len(indices):
             return math.nan, math.nan
-        self._share_buffers()
         self.network.eval()
-        totals = torch.zeros(3, dtype=torch.float64, device=self.team.device)
-        mine = np.arange(len(indices))[self.team.rank :: self.team.size]
+        totals = self._no_totals()
         with torch.inference_mode():
-            for start in range(0, len(mine), VALIDATION_BATCH):
-                positions = mine[start : start + VALIDATION_BATCH]
-                pixels = self.images.load(indices[positions])
-                loss, right = self._loss(self.network, pixels, targets[positions], lambda images: images, 1.0)
-                totals += _totals(loss, right / len(positions), len(positions))
-        return self._mean(totals)
+            for number in self.micro_batches.numbers:
+                mine = np.arange(len(indices))[number :: self.plan.micro_batches]
+                for start in range(0, len(mine), VALIDATION_BATCH):
+                    positions = mine[start : start + VALIDATION_BATCH]
+                    pixels = self.images.load(indices[positions])
+                    loss, right = self._loss(pixels, targets[positions], lambda images: images, 1.0)
+                    totals[number] += _totals(loss, right / len(positions), len(positions))
+        return self._mean(totals)[:2]
 
-    def _share_buffers(self) -> None:
-        """BatchNorm's running statistics differ between ranks; rank 0's are kept, so they are the ones to measure."""
-        if self.team.size > 1:
-            for buffer in self.network.buffers():
-                distributed.broadcast(buffer, src=0)
+    def _no_totals(self) -> torch.Tensor:
+        """Σ loss, right answers and images of each micro-batch: float64 [micro-batches, 3]."""
+        return torch.zeros(self.plan.micro_batches, 3, dtype=torch.float64, device=self.team.device)
 
-    def _mean(self, totals: torch.Tensor) -> tuple[float, float]:
-        if self.team.size > 1:
-            distributed.all_reduce(totals)
-        loss, right, images = totals.tolist()
-        return loss / images, right / images
+    def _mean(self, totals: torch.Tensor) -> tuple[float, float, int]:
+        """Mean loss, accuracy and number of images, of all processes."""
+        mine = totals[list(self.micro_batches.numbers)]
+        loss, right, images = self.team.sum(mine, self.plan.micro_batches).tolist()
+        return loss / images, right / images, int(images)
 
     def _epochs_since_best(self) -> int:
         """0 while the last epoch is the best so far; without a validation split every epoch is as good as the next."""

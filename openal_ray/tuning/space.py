@@ -17,7 +17,7 @@ from openal_ray.training.loop import check_plan
 Values = dict[str, Any]
 KINDS = ("loguniform", "uniform", "int", "choice")
 AUGMENT = "train.augment."
-NOT_SEARCHED = ("continue", "workers", "at_once", "mode", "retries", "cpus_per_worker", "gpus_per_worker")
+NOT_SEARCHED = (*config.WHERE_IT_TRAINS, "continue", "micro_batches", "cpus_per_worker")
 """Keys of `train` that say where it trains, or from which weights on."""
 MOST_CHECKED = 256  # plans that are tried before any work
 
@@ -99,7 +99,7 @@ def check_space(configuration: config.Config, shape: tuple[int, int, int]) -> No
     """
     tune, train = configuration.tune, configuration.train
     assert tune is not None
-    if train.workers > 1:
+    if train.most_workers > 1:
         raise ConfigError(
             f"tune: a trial trains on one worker, and several trials side by side; set train.workers=1, got "
             f"{train.workers}"

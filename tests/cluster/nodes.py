@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import psutil
 import ray
+from ray.core.generated import autoscaler_pb2
 
 from tests.cluster.heads import RAY
 
@@ -74,3 +75,24 @@ def _wait_for_raylet(joined: Node) -> None:
 def alive() -> dict[str, float]:
     """CPUs of the nodes of the connected cluster that are alive, by node id."""
     return {each["NodeID"]: each["Resources"].get("CPU", 0) for each in ray.nodes() if each["Alive"]}
+
+
+@contextmanager
+def another_node() -> Iterator[Node]:
+    """A second node of the connected cluster with three CPUs."""
+    before = len(alive())
+    with node(ray.get_runtime_context().gcs_address, 3) as joined:
+        end = time.monotonic() + JOIN_SECONDS
+        while len(alive()) == before:
+            assert time.monotonic() < end, "the node did not join"
+            time.sleep(0.2)
+        yield joined
+
+
+def reclaim(node_id: str) -> None:
+    """Announces the end of a node of the connected cluster, as a cloud does for a spot node."""
+    reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+    cluster = ray._raylet.GcsClient(address=ray.get_runtime_context().gcs_address)
+    deadline = int(time.time() * 1000) + 120_000
+    accepted, _ = cluster.drain_node(node_id, reason, "reclaimed", deadline)
+    assert accepted

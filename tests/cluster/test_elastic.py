@@ -5,7 +5,6 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 import ray
 from ray.autoscaler._private.constants import AUTOSCALER_RESOURCE_REQUEST_CHANNEL
-from ray.core.generated import autoscaler_pb2
 from ray.exceptions import RayActorError
 from ray.experimental.internal_kv import _internal_kv_get
 
@@ -28,7 +26,7 @@ from openal_ray.pool import UNLABELLED, AllBut, AnswersPending
 from openal_ray.shard import ReadOrder, Rows, Settings
 from openal_ray.testing.pools import LEARNER, Case, digits
 from tests.cluster.awaiting import WAIT_SECONDS, Awaiting, meet
-from tests.cluster.nodes import Node, alive, node
+from tests.cluster.nodes import another_node, reclaim
 from tests.experiments import SMALL
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
@@ -161,7 +159,7 @@ def test_a_node_that_joins_helps_and_one_that_is_reclaimed_or_lost_is_done_witho
         meet(images, 2)
         shards.read(ORDER)
         assert shards.count == 2 and len(homes(shards)) == 2
-        reclaim(shards, shards._crew.ready[1])
+        reclaim(shards._crew._nodes[shards._crew.ready[1]])
         shards.forget("all")
         shards.read(ORDER)  # no loss is allowed, and this is none
         assert shards.count == 1 and len(homes(shards)) == 1
@@ -179,27 +177,6 @@ def test_a_node_that_joins_helps_and_one_that_is_reclaimed_or_lost_is_done_witho
         shards.read(ORDER, lose_it)
         assert lost and len(homes(shards)) == 1
     np.testing.assert_array_equal(shards.gather("all").signals["probs"], expected(case))
-
-
-@contextmanager
-def another_node() -> Iterator[Node]:
-    """A second node of this Ray with three CPUs."""
-    before = len(alive())
-    with node(ray.get_runtime_context().gcs_address, 3) as joined:
-        end = time.monotonic() + WAIT_SECONDS
-        while len(alive()) == before:
-            assert time.monotonic() < end, "the node did not join"
-            time.sleep(0.2)
-        yield joined
-
-
-def reclaim(shards: RayShards, number: int) -> None:
-    """Announces the end of a shard's node, as a cloud does for a spot node."""
-    reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
-    cluster = ray._raylet.GcsClient(address=ray.get_runtime_context().gcs_address)
-    deadline = int(time.time() * 1000) + 120_000
-    accepted, _ = cluster.drain_node(shards._crew._nodes[number], reason, "reclaimed", deadline)
-    assert accepted
 
 
 def test_nothing_is_held_while_people_label(

@@ -48,6 +48,13 @@ def test_ray_train_is_counted_though_it_lies_outside_the_group() -> None:
     assert most_at_once([found], {"CPU": 5, "GPU": 0}) == 0
 
 
+def test_a_trial_has_the_least_number_of_workers_and_the_micro_batches_of_the_most() -> None:
+    few = trial("train.workers=[1,4]")
+    assert (few.train.mode, few.train.workers, few.train.micro_batches) == ("local", 1, 4)
+    several = trial("train.workers=[2,4]", "train.mode=per_round")
+    assert (several.train.mode, several.train.micro_batches, trainers(several)["CPU"]) == ("per_round", 4, 2)
+
+
 def test_the_largest_trial_and_the_memory_decide() -> None:
     small, large = trial(), trial("shards=8", "cluster.cpus_per_shard=1")
     assert most_at_once([small, large], {"CPU": 17, "GPU": 0}) == 2

@@ -36,6 +36,9 @@ def two_cpus_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         (["cluster.decoders=1"], (0.0, False)),  # which has the CPU that training leaves
         (["shards=[1,9]"], (1.0, False)),  # the least number counts
         (["shards=[1,9]", "train.mode=per_round"], (1.0, True)),  # given back while training runs
+        (["train.workers=[1,9]"], (0.5, True)),  # with all CPUs for each, in turn
+        (["train.workers=[2,9]"], (0.0, True)),
+        (["train.workers=[2,9]", "train.mode=local"], (1.0, False)),
     ],
 )
 def test_what_fits(overrides: list[str], expected: tuple[float, bool]) -> None:
@@ -50,6 +53,7 @@ def test_what_fits(overrides: list[str], expected: tuple[float, bool]) -> None:
     [
         (["train.workers=3"], r"CPUs: training needs 3 \(train.workers=3\), the shards reserve 0 .* the cluster has 2"),
         (["cluster.cpus_per_shard=1", "train.mode=session"], r"training needs 1 .*reserve 2 \(shards=2\).* has 2"),
+        (["train.workers=[3,4]"], r"CPUs: training needs 3 \(train.workers=3\)"),
         (["train.gpus_per_worker=2"], r"GPUs: training needs 2 .* the cluster has 1"),
         (["shards=64"], r"shards=64: each is a process of about 400 MB .* 16.0 GiB for all of them: at most 40 fit"),
         (["train.workers=2", "train.at_once=2"], r"training needs 4 \(train.workers=2, train.at_once=2\)"),

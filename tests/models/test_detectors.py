@@ -13,7 +13,8 @@ from openal_ray.models import signals
 from openal_ray.models.detectors import Detector, OpenDetector, OpenNetwork, own_optimizer
 from openal_ray.models.learners import Classifier
 from openal_ray.training.job import Job
-from openal_ray.training.loop import NoKeeper, Team, train
+from openal_ray.training.loop import NoKeeper, train
+from openal_ray.training.team import Team
 
 LOGITS = torch.tensor([[2.0, 0.0, -1.0], [0.0, 1.0, 0.0], [1.0, 1.0, 3.0]])
 TARGETS = torch.tensor([0, 1, 2])  # the last is of no known class

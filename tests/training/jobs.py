@@ -12,7 +12,8 @@ from openal_ray.data.images import ArrayImages
 from openal_ray.models.learners import Classifier, Learner
 from openal_ray.training import batches
 from openal_ray.training.job import Epoch, Job, Trained
-from openal_ray.training.loop import NoKeeper, Team, train
+from openal_ray.training.loop import NoKeeper, train
+from openal_ray.training.team import Team
 
 N_CLASSES, MEAN, STD = 4, 0.4, 0.3
 PIXELS = np.random.default_rng(0).integers(0, 256, (80, 8, 8, 1), dtype=np.uint8)

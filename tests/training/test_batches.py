@@ -1,7 +1,8 @@
-"""Batches of an epoch and the parts of a team: every image once a pass, and weights that give the plain mean."""
+"""Batches of an epoch and the parts of each: every image once a pass, and weights that give the plain mean."""
+
+from collections import Counter
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -44,21 +45,28 @@ def test_the_order_is_the_seeds_and_another_in_every_epoch() -> None:
     assert len({tuple(order(seed, epoch)) for seed in (1, 2) for epoch in (0, 1)}) == 4
 
 
+micro_batches = st.integers(1, 4)
+
+
 @settings(max_examples=200)
-@given(counts, sizes, st.integers(1, 4), st.integers(1, 3))
-def test_a_teams_parts_give_the_plain_mean_over_all_images_of_a_step(
-    count: int, batch_size: int, size: int, accumulate: int
+@given(counts, sizes, micro_batches, st.integers(1, 3))
+def test_all_parts_of_a_step_give_the_plain_mean_over_its_images(
+    count: int, batch_size: int, parts: int, accumulate: int
 ) -> None:
-    """DDP takes the mean over processes of what each has added up; the values stand for gradients of single images."""
+    """The values stand for gradients of single images; every micro-batch adds up its own."""
     values = np.random.default_rng(count).normal(size=count)
     order = batches.of_epoch(count, config.Train(batch_size=batch_size), 0, 0)
-    team = [list(batches.parts(order, accumulate, rank, size)) for rank in range(size)]
-    assert all([part.last for part in mine] == [part.last for part in team[0]] for mine in team)
-    ends = [number for number, part in enumerate(team[0], 1) if part.last]
-    assert ends[-1] == len(order)
-    for start, end in zip([0, *ends], ends, strict=False):
-        added = [sum(part.weight * first(values, part) for part in mine[start:end]) for mine in team]
-        assert np.mean(added) == pytest.approx(values[np.concatenate(order[start:end])].mean())
+    steps = [order[begin : begin + accumulate] for begin in range(0, len(order), accumulate)]
+    added = np.zeros((parts, len(steps)))
+    for number in range(parts):
+        step = 0
+        for part in batches.parts(order, accumulate, parts, [number]):
+            assert part.number == number
+            added[number, step] += part.weight * first(values, part)
+            step += part.last
+        assert step == len(steps)
+    expected = [values[np.concatenate(step)].mean() for step in steps]
+    np.testing.assert_allclose(added.sum(0), expected)
 
 
 def first(values: np.ndarray, part: batches.Part) -> float:
@@ -68,16 +76,53 @@ def first(values: np.ndarray, part: batches.Part) -> float:
     return float(values[part.positions].mean())
 
 
-@given(counts, sizes, st.integers(1, 4))
-def test_every_image_counts_once_and_no_process_is_idle(count: int, batch_size: int, size: int) -> None:
+@given(counts, sizes, micro_batches)
+def test_every_image_counts_once_and_no_part_is_empty(count: int, batch_size: int, parts: int) -> None:
     order = batches.of_epoch(count, config.Train(batch_size=batch_size), 0, 0)
-    team = [list(batches.parts(order, 1, rank, size)) for rank in range(size)]
-    counted = [position for mine in team for part in mine for position in part.positions[: part.count]]
+    found = list(batches.parts(order, 1, parts, range(parts)))
+    counted = [position for part in found for position in part.positions[: part.count]]
     assert sorted(counted) == list(range(count))
-    assert all(len(part.positions) >= 2 for mine in team for part in mine)
+    assert all(len(part.positions) >= 2 for part in found)
 
 
 def test_gradients_of_so_many_batches_make_a_step_and_of_the_rest_the_last() -> None:
     order = batches.of_epoch(50, config.Train(batch_size=10), 0, 0)
-    assert [part.last for part in batches.parts(order, 2, 0, 1)] == [False, True, False, True, True]
-    assert [part.weight for part in batches.parts(order, 2, 0, 1)] == [0.5, 0.5, 0.5, 0.5, 1.0]
+    found = list(batches.parts(order, 2, 1, [0]))
+    assert [part.first for part in found] == [True, False, True, False, True]
+    assert [part.last for part in found] == [False, True, False, True, True]
+    assert [part.weight for part in found] == [0.5, 0.5, 0.5, 0.5, 1.0]
+
+
+def test_a_process_works_off_one_micro_batch_after_the_other_within_a_step() -> None:
+    order = batches.of_epoch(50, config.Train(batch_size=10), 0, 0)
+    found = [(part.number, part.first, part.last) for part in batches.parts(order, 2, 4, [1, 2])]
+    step = [(1, True, False), (1, False, True), (2, True, False), (2, False, True)]
+    assert found == [*step, *step, (1, True, True), (2, True, True)]
+
+
+@given(counts, sizes, st.integers(1, 3), st.data())
+def test_a_micro_batch_has_the_same_parts_whoever_works_it_off(
+    count: int, batch_size: int, accumulate: int, data: st.DataObject
+) -> None:
+    order = batches.of_epoch(count, config.Train(batch_size=batch_size), 0, 0)
+    parts = data.draw(micro_batches)
+    cut = data.draw(st.integers(1, parts))
+    together = list(batches.parts(order, accumulate, parts, range(parts)))
+    apart = [part for mine in (range(cut), range(cut, parts)) for part in batches.parts(order, accumulate, parts, mine)]
+
+    def plain(found: list[batches.Part]) -> list[tuple]:
+        return sorted(
+            [(part.number, place, part.positions.tolist(), part.count, part.weight) for place, part in numbered(found)]
+        )
+
+    assert plain(together) == plain(apart)
+
+
+def numbered(found: list[batches.Part]) -> list[tuple[int, batches.Part]]:
+    """Each part with its place among those of its micro-batch."""
+    seen: Counter[int] = Counter()
+    places = []
+    for part in found:
+        places.append((seen[part.number], part))
+        seen[part.number] += 1
+    return places

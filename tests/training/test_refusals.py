@@ -8,7 +8,8 @@ import torch
 from openal_ray import config
 from openal_ray.data.images import FileImages
 from openal_ray.errors import BadImages, ConfigError, TrainingError
-from openal_ray.training.loop import NoKeeper, Team, check_plan, train
+from openal_ray.training.loop import NoKeeper, check_plan, train
+from openal_ray.training.team import Team
 from tests.training.jobs import IMAGES, Flat, job, trained
 
 HUGE = {"name": "sgd", "lr": 1e38}

@@ -13,7 +13,8 @@ from openal_ray import config
 from openal_ray.models.detectors import OpenDetector
 from openal_ray.models.learners import Classifier
 from openal_ray.training.job import Epoch, Job, Trained
-from openal_ray.training.loop import State, Team, train
+from openal_ray.training.loop import State, train
+from openal_ray.training.team import Team
 from tests.training.jobs import IMAGES, N_CLASSES, job, same, trained
 
 

@@ -1,4 +1,4 @@
-"""Real teams of two processes: the weights of one process, whatever the batches, and one end when the loss is nan."""
+"""Real teams of processes: the weights of one process, bit for bit, and one end when the loss is nan."""
 
 import os
 from dataclasses import replace
@@ -7,19 +7,23 @@ from typing import Any
 
 import pytest
 import torch
-from torch import distributed, multiprocessing
+from torch import distributed, multiprocessing, nn
+from torch.nn import functional
 
 from openal_ray.errors import TrainingError
+from openal_ray.models.detectors import OpenDetector
 from openal_ray.models.learners import Classifier
 from openal_ray.training.job import Job
-from openal_ray.training.loop import NoKeeper, Team, train
+from openal_ray.training.loop import NoKeeper, train
+from openal_ray.training.team import Team
 from tests.training.jobs import IMAGES, N_CLASSES, Flat, Weights, assert_close, job, same, trained
 
-SIZE = 2
+MICRO_BATCHES = 4
+SIZES = (2, 3, 4)  # three share four unevenly
 
 
-def jobs() -> dict[str, Job]:
-    """Odd batches, one image alone, fewer images than processes, and options that must mean the same for any team."""
+def plain_jobs() -> dict[str, Job]:
+    """Odd batches, one image alone, fewer images than parts, and options that must mean the same for any team."""
     return {
         "even": job(20, Flat(), batch_size=4),
         "odd": job(25, Flat(), batch_size=5),
@@ -34,22 +38,62 @@ def jobs() -> dict[str, Job]:
     }
 
 
-def batchnorm() -> Job:
-    """Running statistics are of each process's own images, so they differ between them."""
-    return job(21, Classifier(N_CLASSES), validation=9, epochs=2)
+class Remembering(nn.Module):
+    """A network whose next step depends on a buffer of its last; one of its layers plays no part."""
+
+    seen: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.idle = nn.Linear(64, N_CLASSES), nn.Linear(2, 2)
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.seen += images.mean()
+        return self.layer(functional.dropout(images.flatten(1), 0.2, self.training)) * (1 + self.seen.tanh())
 
 
-def member(rank: int, folder: str) -> None:
+class Remembers(Flat):
+    def build(self, shape: tuple[int, int, int]) -> nn.Module:
+        return Remembering()
+
+
+def jobs() -> dict[str, Job]:
+    """What depends on the process that does it: BatchNorm, dropout, augmentation, buffers, an optimiser apart."""
+    moving = {"augment": ["RandomHorizontalFlip"], "optimizer": {"name": "adamw", "lr": 0.01}}
+    return {
+        **plain_jobs(),
+        "batchnorm": job(21, Classifier(N_CLASSES), validation=9, epochs=2),
+        "dropout": job(
+            25, Classifier(N_CLASSES, params={"drop_rate": 0.5}), validation=9, epochs=3, batch_size=8, accumulate=2,
+            weights="best", **moving,
+        ),
+        "bfloat16": job(21, Classifier(N_CLASSES), epochs=2, precision="bfloat16"),
+        "buffers": job(25, Remembers(), validation=9, epochs=2),
+        "detector": job(25, OpenDetector(Classifier(N_CLASSES), recluster=2), epochs=3, batch_size=8),
+    }  # fmt: skip
+
+
+def shared_out(one: Job, micro_batches: int = MICRO_BATCHES) -> Job:
+    return replace(one, plan=one.plan.model_copy(update={"micro_batches": micro_batches}))
+
+
+def outcome(one: Job, team: Team) -> dict[str, Any]:
+    made = train(one, IMAGES, team, NoKeeper())
+    losses = [(epoch.loss, epoch.accuracy, epoch.validation_loss, epoch.images) for epoch in made.history]
+    return {"weights": made.weights, "losses": torch.tensor(losses, dtype=torch.float64)}
+
+
+def member(rank: int, folder: str, size: int) -> None:
     """One process of the team: does every job and writes down what came of it."""
     torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=SIZE)
-    team, found = Team(rank=rank, size=SIZE), {}
-    for name, one in {**jobs(), "batchnorm": batchnorm(), "again": batchnorm()}.items():
-        made = train(one, IMAGES, team, NoKeeper())
-        losses = [(epoch.loss, epoch.accuracy, epoch.validation_loss) for epoch in made.history]
-        found[name] = {"weights": made.weights, "losses": torch.tensor(losses)}
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=size)
+    team = Team(rank=rank, size=size)
+    found: dict[str, Any] = {name: outcome(shared_out(one), team) for name, one in jobs().items()}
+    diverging = shared_out(job(learner=Flat(), optimizer={"name": "sgd", "lr": 1e38}))
     try:
-        train(job(learner=Flat(), optimizer={"name": "sgd", "lr": 1e38}), IMAGES, team, NoKeeper())
+        train(diverging, IMAGES, team, NoKeeper())
     except TrainingError as error:
         found["error"] = str(error)
     torch.save(found, f"{folder}/rank{rank}.pt")
@@ -58,38 +102,50 @@ def member(rank: int, folder: str) -> None:
     os._exit(0)
 
 
-@pytest.fixture(scope="module")
-def team(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+@pytest.fixture(scope="module", params=SIZES)
+def team(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> list[dict[str, Any]]:
     folder: Path = tmp_path_factory.mktemp("team")
-    multiprocessing.spawn(member, (str(folder),), nprocs=SIZE)
-    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(SIZE)]
+    multiprocessing.spawn(member, (str(folder), request.param), nprocs=request.param)
+    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(request.param)]
+
+
+@pytest.fixture(scope="module")
+def alone() -> dict[str, dict[str, Any]]:
+    """The same jobs in this process, one micro-batch after the other."""
+    return {name: outcome(shared_out(one), Team()) for name, one in jobs().items()}
 
 
 @pytest.mark.parametrize("name", jobs())
-def test_two_processes_train_the_weights_of_one(team: list[dict[str, Any]], name: str) -> None:
-    alone = trained(jobs()[name])
-    assert_close(team[0][name]["weights"], alone.weights)
-    losses = torch.tensor([(epoch.loss, epoch.accuracy, epoch.validation_loss) for epoch in alone.history])
-    torch.testing.assert_close(team[0][name]["losses"], losses, equal_nan=True, rtol=1e-4, atol=1e-5)
+def test_any_number_of_processes_trains_the_weights_of_one(
+    team: list[dict[str, Any]], alone: dict[str, dict[str, Any]], name: str
+) -> None:
+    """On every rank, or the others would take other decisions and wait for it for ever."""
+    for mine in team:
+        assert same(mine[name]["weights"], alone[name]["weights"])
+        torch.testing.assert_close(mine[name]["losses"], alone[name]["losses"], equal_nan=True, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", [*jobs(), "batchnorm"])
-def test_both_processes_end_alike(team: list[dict[str, Any]], name: str) -> None:
-    """Every one of them must take the same decisions, or the others would wait for it for ever."""
-    first, second = (mine[name] for mine in team)
-    assert same(first["weights"], second["weights"])
-    torch.testing.assert_close(first["losses"], second["losses"], equal_nan=True, rtol=0, atol=0)
+def test_a_loss_that_is_not_finite_ends_all(team: list[dict[str, Any]]) -> None:
+    assert "the training loss became" in team[0]["error"]
+    assert {mine["error"] for mine in team} == {team[0]["error"]}
 
 
-def test_the_measured_network_is_the_returned_one(team: list[dict[str, Any]]) -> None:
-    """The validation loss of a team comes from rank 0's BatchNorm statistics: one process finds the same with them."""
-    final = team[0]["batchnorm"]
+@pytest.mark.parametrize("name", plain_jobs())
+def test_micro_batches_change_no_more_than_the_order_of_sums(alone: dict[str, dict[str, Any]], name: str) -> None:
+    """Where no image's part depends on the others: the weights and losses of whole batches."""
+    whole = outcome(shared_out(plain_jobs()[name], 1), Team())
+    assert_close(alone[name]["weights"], whole["weights"])
+    torch.testing.assert_close(alone[name]["losses"], whole["losses"], equal_nan=True, rtol=1e-4, atol=1e-5)
+
+
+def test_the_measured_network_is_the_returned_one(alone: dict[str, dict[str, Any]]) -> None:
+    final = alone["batchnorm"]
     assert measured(final["weights"]) == pytest.approx(final["losses"][-1, 2].item(), rel=1e-4)
 
 
 def measured(weights: Weights) -> float:
     """The validation loss of given weights, in plain PyTorch."""
-    one = batchnorm()
+    one = jobs()["batchnorm"]
     network = one.learner.build((8, 8, 1)).eval()
     network.load_state_dict(weights)
     inputs = torch.from_numpy(IMAGES.load(one.validation[0])).permute(0, 3, 1, 2).float() / 255
@@ -97,11 +153,18 @@ def measured(weights: Weights) -> float:
     return loss.item()
 
 
-def test_a_team_repeats_itself(team: list[dict[str, Any]]) -> None:
-    assert same(team[0]["batchnorm"]["weights"], team[0]["again"]["weights"])
-    other = trained(replace(batchnorm(), order_seed=99)).weights
-    assert not same(team[0]["batchnorm"]["weights"], other)
+def test_each_micro_batch_draws_for_itself() -> None:
+    """Dropout of two parts that hold the same images must differ, or half of the randomness were lost."""
+    drawn: list[torch.Tensor] = []
 
+    class Listening(Remembering):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            drawn.append(torch.rand(3))
+            return super().forward(images)
 
-def test_a_loss_that_is_not_finite_ends_both(team: list[dict[str, Any]]) -> None:
-    assert "the training loss became" in team[0]["error"] and team[0]["error"] == team[1]["error"]
+    class Listens(Remembers):
+        def build(self, shape: tuple[int, int, int]) -> nn.Module:
+            return Listening()
+
+    trained(shared_out(job(16, Listens(), batch_size=8, epochs=2)))
+    assert len({tuple(draws.tolist()) for draws in drawn}) == len(drawn) == 2 * 2 * MICRO_BATCHES

@@ -34,6 +34,9 @@ def check_plan(plan: Plan | None) -> None:
 
 
 def _changes(plan: config.Train, given: Plan) -> dict[str, Any]:
+    for key in ("micro_batches", *config.WHERE_IT_TRAINS):
+        if key in given:
+            raise ValueError(f"train.{key}: a detector trains where the classifier does; leave it out of its plan")
     try:
         made = config.Train.model_validate({**plan.model_dump(by_alias=True), **given})
     except config.ValidationError as error:
