@@ -44,6 +44,26 @@ def test_shards_are_so_many_or_from_least_to_most() -> None:
     assert elastic.model_dump(mode="json")["shards"] == [1, 4]
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, (1, 1, 1)),
+        ({"workers": 3}, (3, 3, 3)),
+        ({"workers": [1, 4]}, (1, 4, 4)),
+        ({"workers": [1, 4], "micro_batches": 8}, (1, 4, 8)),
+        ({"micro_batches": 2}, (1, 1, 2)),
+    ],
+)
+def test_as_many_micro_batches_as_the_most_workers_unless_given(
+    given: dict[str, Any], expected: tuple[int, int, int]
+) -> None:
+    train = config.parse({"train": given}).train
+    assert (train.fewest_workers, train.most_workers, train.micro_batches) == expected
+    # A run that goes on with fewer workers keeps the micro-batches that it was begun with.
+    written = train.model_dump(mode="json", by_alias=True)
+    assert config.parse({"train": written | {"workers": 1}}).train.micro_batches == expected[2]
+
+
 def test_a_configuration_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         config.Config().seed = 1  # type: ignore[misc]
@@ -77,6 +97,13 @@ def test_a_configuration_cannot_be_changed() -> None:
         ({"shards": 0}, "shards: must be a whole number above 0, or [least, most] of them, got 0"),
         ({"shards": [3, 2]}, "shards: must be a whole number above 0, or [least, most] of them, got [3, 2]"),
         ({"shards": True}, "shards: must be a whole number above 0, or [least, most] of them, got True"),
+        ({"train": {"workers": 0}}, "train.workers: must be a whole number above 0, or [least, most] of them, got 0"),
+        ({"train": {"workers": 3, "micro_batches": 2}},
+         "train.workers=3: more than the 2 micro-batches that they share; lower it, or set train.micro_batches, on "
+         "which the weights depend"),
+        ({"train": {"workers": [1, 2], "mode": "session"}},
+         "train.mode=session keeps its workers for the whole run; where their number follows the cluster, leave "
+         "train.mode out, or set per_round"),
         ({"strategy": "margin", "budget": {"n_start": 0}},
          "budget.n_start must be above 0, or set budget.start=none to begin without labels"),
     ],

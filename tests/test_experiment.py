@@ -18,7 +18,7 @@ from openal_ray.networks import Networks
 from openal_ray.pool import AnswersPending, DatasetOracle
 from openal_ray.run_folder import RunFolder
 from openal_ray.strategies.catalogue import ENTRIES
-from tests.experiments import experiment, small
+from tests.experiments import SMALL, experiment, small
 
 
 def rows(folder: Path, name: str = "metrics.csv") -> list[dict[str, str]]:
@@ -380,6 +380,20 @@ def test_no_strategy_sees_the_labels_of_images_that_it_did_not_ask(name: str, tm
     scrambled[asked] = known.labels[asked]
     again = rows(finish(experiment(two, replace(known, labels=scrambled))), "selections.csv")
     assert [int(row["index"]) for row in again] == asked
+
+
+def test_a_run_depends_on_micro_batches_and_not_on_workers(tmp_path: Path) -> None:
+    """In one process too, which works off one part of a batch after the other."""
+    asked = {}
+    for name, overrides in {"two": ["train.workers=[1,2]"], "one": ["train.micro_batches=2"], "whole": []}.items():
+        assert len(runs.run(SMALL | {"out": str(tmp_path / name)}, *overrides).rows) == 3
+        asked[name] = (tmp_path / name / "selections.csv").read_text(encoding="utf-8")
+    assert asked["two"] == asked["one"] != asked["whole"]
+    assert runs.resume(tmp_path / "two", "train.workers=1").rows
+    with pytest.raises(ConfigError, match="a resumed run keeps what decides its results"):
+        runs.resume(tmp_path / "two", "train.micro_batches=1")
+    with pytest.raises(ConfigError, match="more than the 2 micro-batches that they share"):
+        runs.resume(tmp_path / "two", "train.workers=3")
 
 
 def test_another_data_set_is_refused_on_resume(finished: Path) -> None:

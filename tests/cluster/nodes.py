@@ -89,10 +89,10 @@ def another_node() -> Iterator[Node]:
         yield joined
 
 
-def reclaim(node_id: str) -> None:
-    """Announces the end of a node of the connected cluster, as a cloud does for a spot node."""
+def reclaim(node_id: str, seconds: int = 120) -> None:
+    """Announces the end of a node of the connected cluster in so many seconds, as a cloud does for a spot node."""
     reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
     cluster = ray._raylet.GcsClient(address=ray.get_runtime_context().gcs_address)
-    deadline = int(time.time() * 1000) + 120_000
+    deadline = int(time.time() * 1000) + seconds * 1000
     accepted, _ = cluster.drain_node(node_id, reason, "reclaimed", deadline)
     assert accepted

@@ -25,7 +25,7 @@ from tests.training.jobs import same
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 IMAGES = ArrayImages(np.random.default_rng(0).integers(0, 255, (200, 8, 8, 1), dtype=np.uint8))
-EPOCHS = 300
+EPOCHS = 200
 
 
 class Followed:
@@ -33,7 +33,7 @@ class Followed:
 
     def __init__(self, folder: Path, **plan: float) -> None:
         self.configuration = as_config(
-            {"strategy": "random", "shards": 1, "train": {"workers": [1, 2], "epochs": EPOCHS, **plan}}
+            {"strategy": "random", "shards": 1, "train": {"workers": [1, 2], "epochs": EPOCHS} | plan}
         )
         self.sizes: list[int] = []
         images = {"train": IMAGES, "test": IMAGES}
@@ -77,18 +77,24 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "TrainSession", partial(trainers.TrainSession, save_seconds=0))
 
 
+def test_a_training_has_as_many_workers_as_there_is_room_for(followed: Callable[..., Followed]) -> None:
+    mine = followed(epochs=10)
+    assert mine.workers.mode == "per_round" and mine.workers.share.take_turns
+    assert mine.fit(lambda epoch: None) and mine.sizes == [2]
+
+
 @pytest.mark.acceptance
 @pytest.mark.parametrize("end", ["lost", "reclaimed"])
 def test_training_goes_on_without_a_node_that_is_gone_or_going(followed: Callable[..., Followed], end: str) -> None:
     with another_node() as second:
         mine = followed(cpus_per_worker=3)  # of this machine's four CPUs: one worker a node
         (joined,) = [node for node, cpus in alive().items() if cpus == 3]
-        done: list[int] = []
+        taken: list[int] = []
 
         def take_away(epoch: Epoch) -> None:
-            if epoch.epoch >= 40 and not done:
-                done.append(epoch.epoch)
-                second.signal(signal.SIGKILL) if end == "lost" else reclaim(joined)
+            if mine.sizes[-1] == 2 and epoch.epoch >= 10 and not taken:
+                taken.append(epoch.epoch)
+                second.signal(signal.SIGKILL) if end == "lost" else reclaim(joined, seconds=5)
 
         assert mine.fit(take_away)
-        assert done and mine.sizes == [2, 1]
+        assert taken and mine.sizes[-2:] == [2, 1]

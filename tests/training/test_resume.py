@@ -109,6 +109,12 @@ def test_a_digest_tells_jobs_apart() -> None:
     assert changed() == changed(indices=one.indices.copy(), start={"a": torch.ones(2), "b": torch.tensor(3)})
 
 
+def test_a_digest_depends_on_what_is_trained_and_not_on_where() -> None:
+    elsewhere = config.Train(epochs=4, workers=2, micro_batches=2, mode="per_round", retries=5, gpus_per_worker=1)
+    assert changed(plan=config.Train(epochs=4, micro_batches=2)) == changed(plan=elsewhere)
+    assert changed(plan=config.Train(epochs=4)) != changed(plan=elsewhere)
+
+
 def test_a_digest_does_not_depend_on_how_weights_lie_in_memory() -> None:
     maps = torch.randn(2, 3, 4, 5)
     assert changed(start={"a": maps}) == changed(start={"a": maps.to(memory_format=torch.channels_last)})
