@@ -6,7 +6,7 @@ A file is YAML; an override is `key.path=value` with a YAML value. Unknown keys 
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -20,6 +20,7 @@ from openal_ray.config_values import (
     Span,
     absolute,
     absolute_if_file,
+    in_words,
     is_path,
     least,
     most,
@@ -155,6 +156,9 @@ class Optimizer(Section):
 class Train(Section):
     """How a classifier is trained in one round."""
 
+    SECTION: ClassVar[str] = "train"
+    LEAST_IMAGES: ClassVar[int] = 1  # of a micro-batch
+
     epochs: int = Field(50, ge=1)
     steps_per_epoch: int | None = Field(None, ge=1, description="not given: an epoch is one pass over the labels")
     batch_size: int = Field(64, ge=1, description="images a step over all workers together")
@@ -190,17 +194,33 @@ class Train(Section):
 
     @model_validator(mode="after")
     def _shared_out(self) -> "Train":
-        if self.micro_batches < self.most_workers:
+        key, workers, parts = self.SECTION, in_words(self.workers), self.micro_batches
+        if parts < self.most_workers:
             raise ValueError(
-                f"train.workers={self.workers}: more than the {self.micro_batches} micro-batches that they share; "
-                "lower it, or set train.micro_batches, on which the weights depend"
+                f"{key}.workers: {workers} cannot share {parts} micro-batches; lower it, or set {key}.micro_batches, "
+                "on which the weights depend"
             )
-        if self.mode == "session" and self.fewest_workers < self.most_workers:
+        if parts * self.LEAST_IMAGES > self.batch_size:
             raise ValueError(
-                "train.mode=session keeps its workers for the whole run; where their number follows the cluster, "
-                "leave train.mode out, or set per_round"
+                f"{key}.batch_size={self.batch_size}: too few images for {parts} micro-batches (as many as the most "
+                f"workers, unless {key}.micro_batches says otherwise)"
+            )
+        if self.elastic and self.mode == "session":
+            raise ValueError(
+                f"{key}.mode=session keeps its workers for the whole run; where their number follows the cluster, "
+                "leave it out, or set per_round"
+            )
+        if self.elastic and (self.cpus_per_worker % 1 or self.gpus_per_worker % 1):
+            raise ValueError(
+                f"{key}.workers: Ray Train counts whole CPUs and GPUs where it chooses {workers} workers; set whole "
+                f"{key}.cpus_per_worker and {key}.gpus_per_worker, or one number of workers"
             )
         return self
+
+    @property
+    def elastic(self) -> bool:
+        """Whether the number of workers follows the cluster."""
+        return self.fewest_workers < self.most_workers
 
     @property
     def fewest_workers(self) -> int:
@@ -258,6 +278,9 @@ class Views(Section):
 
 class PretrainTrain(Train):
     """How an encoder is trained: the keys of `train`, with other defaults, and without those that ask for labels."""
+
+    SECTION: ClassVar[str] = "pretrain.train"
+    LEAST_IMAGES: ClassVar[int] = 2  # so that there is another image to tell one from
 
     epochs: int = Field(100, ge=1)
     batch_size: int = Field(
@@ -438,9 +461,8 @@ def parse_as(section: type[Whole], values: Mapping[str, Any]) -> Whole:
     try:
         return section.model_validate(dict(values))
     except ValidationError as error:
-        problems = [
-            each for each in error.errors() if each["type"] != "default_factory_not_called"
-        ]  # for want of another
+        # The default of micro_batches follows from workers; where that is wrong, it has an entry of its own.
+        problems = [each for each in error.errors() if each["type"] != "default_factory_not_called"]
         raise ConfigError("\n".join(sentence(problem, section) for problem in problems)) from None
 
 

@@ -61,12 +61,12 @@ Reused = Annotated[Place, _place_of("tune.reuse_from"), PlainSerializer(str), Af
 def _whole_or_span(value: Any) -> Any:
     few, many = value if isinstance(value, list | tuple) and len(value) == 2 else (value, value)
     if type(few) is type(many) is int and 1 <= few <= many:
-        return value
+        return few if few == many else value
     raise PydanticCustomError("whole_or_span", "must be a whole number above 0, or [least, most] of them")
 
 
 Span = Annotated[int | tuple[int, int], BeforeValidator(_whole_or_span)]
-"""A number of workers; or the least and the most of them, between which their number follows the cluster."""
+"""How many shards or workers; or the least and the most of them, between which their number follows the cluster."""
 
 
 def least(span: Span) -> int:

@@ -59,7 +59,7 @@ def quote(config: Config, dataset: Dataset, stated: tuple[float, float] | None =
     rates = _stated(*stated, strategy) if stated else measure(config, dataset, networks, *devices)
     height, width, channels = dataset.train.shape
     shape = Shape(
-        shards=config.fewest_shards, trainers=config.train.fewest_workers,
+        shards=config.fewest_shards, trainers=config.train.most_workers,
         pool=len(dataset.train), test=len(dataset.test),
         picture=height * width * channels, block=BLOCK,
         cache=0 if in_memory(dataset.train) else int(config.data.cache_gb * GIB),
@@ -185,7 +185,8 @@ def _query(
         gathered += answered * networks.row(strategy.needs_labelled)
     if strategy.needs_pool:
         everything = pool.size - len(pool.held_out)
-        again = fresh & {signals.split(need)[0] for need in strategy.needs_pool}
+        # Trainers whose number follows the cluster have it for themselves: the shards forget what they have read.
+        again = config.train.elastic or fresh & {signals.split(need)[0] for need in strategy.needs_pool}
         reads.append(_read(strategy, networks, strategy.needs_pool, everything if again else 0, everything))
         gathered += len(pool.answered) * networks.row(strategy.needs_pool)
     return reads, gathered

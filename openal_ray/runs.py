@@ -131,10 +131,22 @@ def common_folder(configurations: Sequence[Config]) -> Place:
     return folders[0] if len(folders) == 1 else folders[0].parent
 
 
+def _written(configuration: Config) -> dict[str, Any]:
+    """As nested mappings, without micro-batches that nobody asked for: their number follows from that of workers."""
+    values = configuration.model_dump(by_alias=True)
+    for plan, asked in (
+        (values["train"], configuration.train),
+        (values["pretrain"]["train"], configuration.pretrain.train),
+    ):
+        if "micro_batches" not in asked.model_fields_set:
+            del plan["micro_batches"]
+    return values
+
+
 def as_config(configuration: Config | Mapping[str, Any] | str | Path, overrides: Iterable[str] = ()) -> Config:
     """A checked Config out of what `run` accepts."""
     if isinstance(configuration, Config):
-        configuration = configuration.model_dump(by_alias=True)
+        configuration = _written(configuration)
     if not isinstance(configuration, Mapping):
         configuration = config_file.read_file(Path(configuration))
     return canonical(config.parse(config_file.override(configuration, overrides)))

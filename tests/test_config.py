@@ -49,6 +49,7 @@ def test_shards_are_so_many_or_from_least_to_most() -> None:
     [
         ({}, (1, 1, 1)),
         ({"workers": 3}, (3, 3, 3)),
+        ({"workers": [2, 2]}, (2, 2, 2)),
         ({"workers": [1, 4]}, (1, 4, 4)),
         ({"workers": [1, 4], "micro_batches": 8}, (1, 4, 8)),
         ({"micro_batches": 2}, (1, 1, 2)),
@@ -99,11 +100,20 @@ def test_a_configuration_cannot_be_changed() -> None:
         ({"shards": True}, "shards: must be a whole number above 0, or [least, most] of them, got True"),
         ({"train": {"workers": 0}}, "train.workers: must be a whole number above 0, or [least, most] of them, got 0"),
         ({"train": {"workers": 3, "micro_batches": 2}},
-         "train.workers=3: more than the 2 micro-batches that they share; lower it, or set train.micro_batches, on "
-         "which the weights depend"),
+         "train.workers: 3 cannot share 2 micro-batches; lower it, or set train.micro_batches, on which the weights "
+         "depend"),
+        ({"train": {"workers": [1, 16], "batch_size": 10}},
+         "train.batch_size=10: too few images for 16 micro-batches (as many as the most workers, unless "
+         "train.micro_batches says otherwise)"),
+        ({"pretrain": {"train": {"workers": 4, "batch_size": 7}}},
+         "pretrain.train.batch_size=7: too few images for 4 micro-batches (as many as the most workers, unless "
+         "pretrain.train.micro_batches says otherwise)"),
         ({"train": {"workers": [1, 2], "mode": "session"}},
-         "train.mode=session keeps its workers for the whole run; where their number follows the cluster, leave "
-         "train.mode out, or set per_round"),
+         "train.mode=session keeps its workers for the whole run; where their number follows the cluster, leave it "
+         "out, or set per_round"),
+        ({"train": {"workers": [1, 2], "gpus_per_worker": 0.5}},
+         "train.workers: Ray Train counts whole CPUs and GPUs where it chooses 1 to 2 workers; set whole "
+         "train.cpus_per_worker and train.gpus_per_worker, or one number of workers"),
         ({"strategy": "margin", "budget": {"n_start": 0}},
          "budget.n_start must be above 0, or set budget.start=none to begin without labels"),
     ],

@@ -34,7 +34,7 @@ def test_the_counts_are_those_of_a_run(
 ) -> None:
     configuration = small(tmp_path / "run", f"strategy={strategy}", *further)
     counted = {"read": 0, "steps": 0, "seen": 0}
-    compute, step = Shard._compute, loop._Training._step
+    compute, step = Shard._compute, loop._Training._work_off
 
     def counting_compute(self, pixels, order):
         counted["read"] += len(pixels) if order.needs else 0
@@ -48,7 +48,7 @@ def test_the_counts_are_those_of_a_run(
     dataset = runs.load_dataset(configuration)
     expected = quote(configuration, dataset, (1.0, 1.0))
     monkeypatch.setattr(Shard, "_compute", counting_compute)
-    monkeypatch.setattr(loop._Training, "_step", counting_step)
+    monkeypatch.setattr(loop._Training, "_work_off", counting_step)
     run = experiment(configuration, dataset)
     run.run()
     assert expected.total.images_read == counted["read"]

@@ -389,10 +389,11 @@ def test_a_run_depends_on_micro_batches_and_not_on_workers(tmp_path: Path) -> No
         assert len(runs.run(SMALL | {"out": str(tmp_path / name)}, *overrides).rows) == 3
         asked[name] = (tmp_path / name / "selections.csv").read_text(encoding="utf-8")
     assert asked["two"] == asked["one"] != asked["whole"]
+    assert runs.as_config(runs.as_config(SMALL), ["train.workers=2"]).train.micro_batches == 2  # nobody asked for 1
     assert runs.resume(tmp_path / "two", "train.workers=1").rows
     with pytest.raises(ConfigError, match="a resumed run keeps what decides its results"):
         runs.resume(tmp_path / "two", "train.micro_batches=1")
-    with pytest.raises(ConfigError, match="more than the 2 micro-batches that they share"):
+    with pytest.raises(ConfigError, match="3 cannot share 2 micro-batches"):
         runs.resume(tmp_path / "two", "train.workers=3")
 
 

@@ -27,7 +27,7 @@ def adapted(configuration: Config) -> Config:
     """
     train, cluster = configuration.train, configuration.cluster
     workers = train.fewest_workers
-    train = train.model_copy(update={"workers": workers})
+    train = train.model_copy(update={"workers": workers, "micro_batches": train.micro_batches})
     if train.mode == "auto" or configuration.tune:
         train = train.model_copy(update={"mode": "local" if workers == 1 else "session"})
     if cluster.cpus_per_shard is None:

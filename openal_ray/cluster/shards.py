@@ -227,7 +227,9 @@ class RayShards:
         work.followed = time.monotonic()
         for number in self._crew.leaving():
             self._lose(number, None, work)
-        self._crew.follow(len(self._crew.ready) + work.agenda.movable)
+        useful = len(self._crew.ready) + work.agenda.movable
+        self._share.ask(useful)
+        self._crew.follow(useful)
 
     def _feed(self, work: _Work) -> None:
         """Some blocks for each shard, one each before anyone gets the next."""

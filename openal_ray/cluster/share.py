@@ -46,10 +46,13 @@ class Share:
         return max(self.fewest, min(self.most, there))
 
     def ask(self, useful: int) -> None:
-        """Asks the autoscaler for as many shards as would have something to do; holds until `withdraw`."""
+        """Asks the autoscaler for as many shards as would have something to do; holds until `withdraw`.
+
+        To be asked again now and then: once a training has run, Ray Train's coordinator takes back all other requests.
+        """
         wanted = min(self.most, useful)
         if self.grows and self.elastic and wanted > self.limit():
-            log.info("asking the autoscaler for room for %d shards", wanted)
+            log.debug("asking the autoscaler for room for %d shards", wanted)
             beside = [each for other in self.beside for each in request(1, other)]
             request_resources(bundles=request(wanted, self._shard) + beside)
 
@@ -98,13 +101,12 @@ def share(configuration: Config) -> Share:
     side_by_side = _fits(together, there)
     if not side_by_side and (mode == "session" or not _fits(in_turns, there)):
         raise ResourceError(_too_small(configuration, trainers, shards, there))
-    free = there["CPU"] - (trainers["CPU"] if side_by_side else 0)
+    shards_elastic = mode == "per_round" and configuration.fewest_shards < configuration.most_shards
+    take_turns = not side_by_side or shards_elastic or (configuration.train.elastic and mode != "local")
+    free = there["CPU"] - (0 if take_turns else trainers["CPU"])
     part = int(min(1.0, (free - cluster.decoders) / configuration.fewest_shards) * 100) / 100
     if there["GPU"] and not (trainers["GPU"] or shards["GPU"]):
         log.warning("the cluster's GPUs stay idle: set train.gpus_per_worker and cluster.gpus_per_shard to use them")
-    train_elastic = configuration.train.fewest_workers < configuration.train.most_workers
-    shards_elastic = mode == "per_round" and configuration.fewest_shards < configuration.most_shards
-    take_turns = not side_by_side or shards_elastic or (train_elastic and mode != "local")
     return Share(
         part if cluster.cpus_per_shard is None else cluster.cpus_per_shard, take_turns, cluster.gpus_per_shard,
         configuration.fewest_shards, configuration.most_shards,

@@ -5,6 +5,7 @@ Starting Ray Train costs 13–20 CPU-seconds, so the group that it starts takes 
 """
 
 import logging
+import math
 import os
 import tempfile
 import threading
@@ -37,7 +38,8 @@ from openal_ray.training.team import Team
 log = logging.getLogger(__name__)
 NEWS_SECONDS = 0.2  # between messages about epochs, which may take a millisecond each
 POLL_SECONDS = 5.0
-QUIET_SECONDS = 30.0  # after so long without a worker the user is told what is being waited for
+QUIET_SECONDS = 30.0  # after so long without news the user is told what is being waited for
+SLOWER = 3.0  # times as long as the last epoch, which one may take before it counts as no news
 GROUP_START_SECONDS = 60
 RESIZE_SECONDS = 60.0  # between looks at whether the cluster has room for more workers
 
@@ -73,17 +75,21 @@ class TrainSession:
     def fit(self, job: Job, listener: Callable[[Epoch], None]) -> Trained:
         """Trains; raises the job's own error, or GroupLost."""
         number = ray.get(self.mailbox.put.remote(job))
-        begun = time.monotonic()
-        seen, quiet_since = 0, begun
+        seen, quiet_since = 0, time.monotonic()
+        patience: float | None = None  # until its processes are there
         while True:
             epochs, result = ray.get(self.mailbox.follow.remote(number, seen, POLL_SECONDS))
-            if epochs or ray.get(self.mailbox.pid.remote(0)):
+            if epochs:
+                patience = max(QUIET_SECONDS, SLOWER * epochs[-1].seconds)
+            elif patience is None and ray.get(self.mailbox.pid.remote(0)):
+                patience = math.inf  # how long an epoch takes is not known yet
+            if epochs or patience == math.inf:
                 quiet_since = time.monotonic()
-            elif time.monotonic() - quiet_since > QUIET_SECONDS:
+            elif time.monotonic() - quiet_since > (patience or QUIET_SECONDS):
                 log.warning(
-                    "Ray Train has not started its processes for %.0f s: the machine may be slow, or other work may "
-                    "hold what this run counts on; free now: %s",
-                    time.monotonic() - begun, free_in_words(),
+                    "%s: Ray Train's processes have told nothing for %.0f s: the machine may be slow, a node may be "
+                    "lost, or other work may hold what this run counts on; free now: %s",
+                    job.name, time.monotonic() - quiet_since, free_in_words(),
                 )  # fmt: skip
                 quiet_since = time.monotonic()
             for epoch in epochs:

@@ -102,7 +102,8 @@ class RayWorkers:
             files.remove(self.storage / STORED)
 
     def _fit_in_sessions(self, jobs: Mapping[str, Job], listener: Listener) -> dict[str, Trained]:
-        at_once = min(self.plan.at_once, len(jobs))
+        # Where the number of workers follows the cluster, the first training would take all that there is.
+        at_once = 1 if self.plan.elastic else min(self.plan.at_once, len(jobs))
         if at_once == 1:
             return {name: self._fit_in_session(0, job, partial(listener, name)) for name, job in jobs.items()}
         free: Queue[int] = Queue()
@@ -127,7 +128,7 @@ class RayWorkers:
 
     def _fit_in_session(self, number: int, job: Job, listener: Callable[[Epoch], None]) -> Trained:
         for attempt in (1, 2):  # Ray Train restarts a group train.retries times itself; this is for all that it is not
-            session = self._sessions.get(number) or self._start(number)
+            session = self._sessions.get(number) or self._start(number, cautious=attempt > 1)
             try:
                 return session.fit(job, listener)
             except GroupLost as error:
@@ -136,8 +137,10 @@ class RayWorkers:
                 problem = str(error)
         raise ResourceError(f"{job.name}: the training workers were lost again and again. {problem}")
 
-    def _start(self, number: int) -> TrainSession:
-        self._sessions[number] = TrainSession(self._train_images, self.plan, self.storage, number=number)
+    def _start(self, number: int, cautious: bool = False) -> TrainSession:
+        """A session; a cautious one has the least number of workers, whatever the cluster seems to have room for."""
+        plan = self.plan.model_copy(update={"workers": self.plan.fewest_workers}) if cautious else self.plan
+        self._sessions[number] = TrainSession(self._train_images, plan, self.storage, number=number)
         return self._sessions[number]
 
     def _end_session(self, number: int, wait: bool) -> None:

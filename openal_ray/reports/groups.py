@@ -5,14 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from openal_ray.config import WHERE_IT_TRAINS
 from openal_ray.config_file import flat
 from openal_ray.errors import RunError
 from openal_ray.reports.curves import SUPERVISED, Curve
 
 _NO_EFFECT = (
     "seed", "out", "shards", "budget.n_end", "cluster", "tracking", "checkpoints", "read.batch_size",
-    "read.compile", "data.root", "data.download", "data.cache_gb", "train.mode", "train.retries",
-    "train.cpus_per_worker", "train.gpus_per_worker",
+    "read.compile", "data.root", "data.download", "data.cache_gb", "train.cpus_per_worker",
+    *(f"train.{key}" for key in WHERE_IT_TRAINS),
     "tune.reuse_from",  # seeds that take another's choices are averaged with it: TorchAL's protocol
 )  # fmt: skip
 """Keys whose value does not change what is measured, so that runs may differ in them and still be averaged."""

@@ -115,7 +115,8 @@ class _Training:
 
     def _epoch(self, number: int) -> Epoch:
         begin = time.perf_counter()
-        # Seeded by epoch, so that an epoch after a restart is the epoch of an undisturbed run.
+        # Seeded by epoch, so that an epoch after a restart is the epoch of an undisturbed run. A micro-batch is called
+        # by the rank that it was once bound to, so that draws stay what they were.
         self.micro_batches.begin_epoch(lambda part: seeds.derive(self.job.order_seed, number, f"rank {part}"))
         if isinstance(self.job.learner, EpochLearner):
             self.job.learner.begin_epoch(self.network, number, self.job.targets, self._look)
@@ -223,6 +224,7 @@ class _Training:
     def _state(self) -> State:
         return {
             "network": self.network.state_dict(),
+            "buffers": list(self.network.buffers()),  # also those that are not part of a network's state
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "scheduler": self.scheduler.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -232,6 +234,9 @@ class _Training:
 
     def _restore(self, state: State) -> None:
         self.network.load_state_dict(state["network"])
+        with torch.no_grad():
+            for buffer, saved in zip(self.network.buffers(), state["buffers"], strict=True):
+                buffer.copy_(saved)
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.scheduler.load_state_dict(state["scheduler"])

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from openal_ray.training.team import Team
+from openal_ray.training.team import OrderedSum, Team
 
 Draws = tuple[torch.Tensor, torch.Tensor | None]
 
@@ -16,16 +16,20 @@ class MicroBatches:
     A batch has `count` of them, however many processes share them. Each draws random numbers of its own, begins a step
     with the same buffers, and leaves a gradient of its own; these are added up in the order of their numbers. Buffers,
     such as BatchNorm's statistics, become those that micro-batch 0 leaves, as in DistributedDataParallel of PyTorch.
-    One micro-batch is ordinary training. What it costs: a copy of the gradients for each micro-batch of a process.
+    One micro-batch is ordinary training.
     source  VirtualFlow (Or et al. 2022, virtual nodes); EasyScale (Li et al. 2023)
     """
 
     def __init__(self, network: nn.Module, team: Team, count: int) -> None:
+        if count < team.size:
+            raise ValueError(f"{team.size} processes cannot share {count} micro-batches")
         self.team, self.count, self.numbers = team, count, team.numbers(count)
+        self._network = network
         self._parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        self._buffers = list(network.buffers())
+        self._sizes = [parameter.numel() for parameter in self._parameters]
         self._draws: dict[int, Draws] = {}
-        self._gradients: list[torch.Tensor] = []  # of this step, one row for each micro-batch that is done
+        if count > 1:
+            self._sums = OrderedSum(team, count, sum(self._sizes) + len(self._sizes))
         self._before: list[torch.Tensor] = []  # buffers at the beginning of the step
         self._after: list[torch.Tensor] = []  # buffers that micro-batch 0 has left
 
@@ -41,33 +45,45 @@ class MicroBatches:
         if self.count == 1:
             return
         self._set_draws(self._draws[number])
+        if len(self.numbers) == 1:
+            return
         if number == self.numbers[0]:
-            self._before = _copies(self._buffers)
+            self._before = self._copied_buffers()
         else:
-            _write(self._before, self._buffers)
+            self._write_buffers(self._before)
 
     def end(self, number: int) -> None:
         """Its gradients are complete, and are put aside."""
         if self.count == 1:
             return
         self._draws[number] = self._get_draws()
-        if number == 0:
-            self._after = _copies(self._buffers)
-        self._gradients.append(torch.cat([_gradient(parameter).reshape(-1) for parameter in self._parameters]))
-        for parameter in self._parameters:
-            parameter.grad = None
+        if number == 0 and len(self.numbers) > 1:
+            self._after = self._copied_buffers()
+        has = torch.tensor([float(one.grad is not None) for one in self._parameters], device=self.team.device)
+        self._sums.put(number, [*map(_gradient, self._parameters), has])
+        if number != self.numbers[-1]:
+            for parameter in self._parameters:
+                parameter.grad = None
 
     def join(self) -> None:
         """Gives every process the gradients of the whole step, and the buffers to go on with."""
         if self.count == 1:
             return
-        total = self.team.sum(torch.stack(self._gradients), self.count)
-        self._gradients = []
-        sizes = [parameter.numel() for parameter in self._parameters]
-        for parameter, values in zip(self._parameters, total.split(sizes), strict=True):
-            parameter.grad = torch.empty_like(parameter).copy_(values.view_as(parameter))
-        _write(self._after or self._before, self._buffers)
-        self.team.share(self._buffers)
+        *total, has = self._sums.result().split([*self._sizes, len(self._sizes)])
+        for parameter, values, used in zip(self._parameters, total, has.tolist(), strict=True):
+            parameter.grad = _gradient(parameter).copy_(values.view_as(parameter)) if used else None
+        if self._after:
+            self._write_buffers(self._after)
+        self.team.share(self._network.buffers())
+
+    def _copied_buffers(self) -> list[torch.Tensor]:
+        return [buffer.detach().clone() for buffer in self._network.buffers()]
+
+    @torch.no_grad()
+    def _write_buffers(self, values: list[torch.Tensor]) -> None:
+        # Looked up anew: a network may have bound its buffers to new tensors.
+        for buffer, value in zip(self._network.buffers(), values, strict=True):
+            buffer.copy_(value)
 
     def _get_draws(self) -> Draws:
         device = self.team.device
@@ -80,15 +96,4 @@ class MicroBatches:
 
 
 def _gradient(parameter: nn.Parameter) -> torch.Tensor:
-    """Zeros for a part of the network that played no part: whether others need it is not known here."""
     return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-
-
-def _copies(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
-    return [tensor.detach().clone() for tensor in tensors]
-
-
-@torch.no_grad()
-def _write(values: list[torch.Tensor], tensors: list[torch.Tensor]) -> None:
-    for value, tensor in zip(values, tensors, strict=True):
-        tensor.copy_(value)

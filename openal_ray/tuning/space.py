@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from openal_ray import config, config_file
+from openal_ray.config_values import in_words
 from openal_ray.errors import ConfigError, unknown_name
 from openal_ray.training.loop import check_plan
 
@@ -18,7 +19,7 @@ Values = dict[str, Any]
 KINDS = ("loguniform", "uniform", "int", "choice")
 AUGMENT = "train.augment."
 NOT_SEARCHED = (*config.WHERE_IT_TRAINS, "continue", "micro_batches", "cpus_per_worker")
-"""Keys of `train` that say where it trains, or from which weights on."""
+"""Keys of `train` that say where it trains, from which weights on, or in which parts."""
 MOST_CHECKED = 256  # plans that are tried before any work
 
 TORCHAL = {
@@ -102,7 +103,7 @@ def check_space(configuration: config.Config, shape: tuple[int, int, int]) -> No
     if train.most_workers > 1:
         raise ConfigError(
             f"tune: a trial trains on one worker, and several trials side by side; set train.workers=1, got "
-            f"{train.workers}"
+            f"{in_words(train.workers)}"
         )
     space = space_of(configuration)
     for values in itertools.islice(_edges(space), MOST_CHECKED):
@@ -140,7 +141,7 @@ def _distribution(key: str, entry: Any) -> Range | Choice:
     if first != "train" or not rest:
         raise ConfigError(f"{place}: keys of a space begin with train., such as train.optimizer.lr")
     if rest.partition(".")[0] in NOT_SEARCHED:
-        raise ConfigError(f"{place}: says where or from what it trains, not how; it cannot be searched")
+        raise ConfigError(f"{place}: says where, from what or in which parts it trains; it cannot be searched")
     if not isinstance(entry, Mapping) or len(entry) != 1:
         raise ConfigError(f"{place}: must be one of {', '.join(KINDS)} with its values, such as "
                           f"{{uniform: [0, 1]}}, got {entry!r}")  # fmt: skip

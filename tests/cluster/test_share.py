@@ -36,8 +36,8 @@ def two_cpus_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         (["cluster.decoders=1"], (0.0, False)),  # which has the CPU that training leaves
         (["shards=[1,9]"], (1.0, False)),  # the least number counts
         (["shards=[1,9]", "train.mode=per_round"], (1.0, True)),  # given back while training runs
-        (["train.workers=[1,9]"], (0.5, True)),  # with all CPUs for each, in turn
-        (["train.workers=[2,9]"], (0.0, True)),
+        (["train.workers=[1,9]"], (1.0, True)),  # with all CPUs for each, in turn
+        (["train.workers=[2,9]"], (1.0, True)),
         (["train.workers=[2,9]", "train.mode=local"], (1.0, False)),
     ],
 )

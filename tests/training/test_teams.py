@@ -50,7 +50,7 @@ class Remembering(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         if self.training:
-            self.seen += images.mean()
+            self.seen = self.seen + images.mean()  # bound to another tensor, as some networks do
         return self.layer(functional.dropout(images.flatten(1), 0.2, self.training)) * (1 + self.seen.tanh())
 
 

@@ -68,7 +68,7 @@ def test_an_override_reaches_into_the_space() -> None:
     ("space", "told"),
     [
         ({"model.name": {"choice": ["a"]}}, "tune.space.model.name: keys of a space begin with train., such as"),
-        ({"train.workers": {"int": [1, 2]}}, "tune.space.train.workers: says where or from what it trains"),
+        ({"train.workers": {"int": [1, 2]}}, "tune.space.train.workers: says where, from what or in which parts"),
         ({"train.epochs": 3}, "tune.space.train.epochs: must be one of loguniform, uniform, int, choice"),
         ({"train.epochs": {"int": [1, 2], "choice": [1]}}, "train.epochs: must be one of"),
         ({"train.epochs": {"int": [2]}}, r"tune.space.train.epochs.int: must be two numbers, .* got \[2\]"),
