@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from openal_ray import config
 from openal_ray.models.detectors import OpenDetector
@@ -68,6 +69,29 @@ def test_a_detector_goes_on_with_its_clusters_and_both_its_optimisers() -> None:
     one = job(learner=OpenDetector(Classifier(N_CLASSES), recluster=2), epochs=5)
     undisturbed, saved = run(one)
     assert undisturbed.weights["n_centres"] > 0
+    for state in saved:
+        assert same(run(one, state)[0].weights, undisturbed.weights)
+
+
+def test_buffers_outside_a_networks_state_go_on_too() -> None:
+    class Counting(nn.Module):
+        seen: torch.Tensor
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(64, N_CLASSES)
+            self.register_buffer("seen", torch.zeros(()), persistent=False)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            self.seen = self.seen + self.training
+            return self.layer(images.flatten(1)) * (1 + 1 / (1 + self.seen))
+
+    class Counts(Classifier):
+        def build(self, shape: tuple[int, int, int]) -> nn.Module:
+            return Counting()
+
+    one = job(learner=Counts(N_CLASSES), epochs=4)
+    undisturbed, saved = run(one)
     for state in saved:
         assert same(run(one, state)[0].weights, undisturbed.weights)
 

@@ -15,8 +15,9 @@ from openal_ray.models.detectors import OpenDetector
 from openal_ray.models.learners import Classifier
 from openal_ray.training.job import Job
 from openal_ray.training.loop import NoKeeper, train
+from openal_ray.training.micro_batches import MicroBatches
 from openal_ray.training.team import Team
-from tests.training.jobs import IMAGES, N_CLASSES, Flat, Weights, assert_close, job, same, trained
+from tests.training.jobs import IMAGES, N_CLASSES, Flat, Weights, assert_close, fresh, job, same, trained
 
 MICRO_BATCHES = 4
 SIZES = (2, 3, 4)  # three share four unevenly
@@ -136,6 +137,19 @@ def test_micro_batches_change_no_more_than_the_order_of_sums(alone: dict[str, di
     whole = outcome(shared_out(plain_jobs()[name], 1), Team())
     assert_close(alone[name]["weights"], whole["weights"])
     torch.testing.assert_close(alone[name]["losses"], whole["losses"], equal_nan=True, rtol=1e-4, atol=1e-5)
+
+
+def test_weights_that_play_no_part_stay_as_they_are() -> None:
+    """Not even weight decay touches them, as in training without micro-batches."""
+    one = job(25, Remembers(), optimizer={"name": "adamw", "lr": 0.1, "params": {"weight_decay": 0.5}})
+    weights = outcome(shared_out(one), Team())["weights"]
+    assert torch.equal(weights["idle.weight"], fresh(one).state_dict()["idle.weight"])
+    assert not torch.equal(weights["layer.weight"], fresh(one).state_dict()["layer.weight"])
+
+
+def test_more_processes_than_micro_batches_are_refused() -> None:
+    with pytest.raises(ValueError, match="3 processes cannot share 2 micro-batches"):
+        MicroBatches(nn.Linear(2, 2), Team(size=3), 2)
 
 
 def test_the_measured_network_is_the_returned_one(alone: dict[str, dict[str, Any]]) -> None:
