@@ -22,6 +22,7 @@ class Node:
     """A raylet with its agents and workers."""
 
     process: subprocess.Popen
+    node_id: str = ""  # Ray's, where it is known
     known: list[psutil.Process] = field(default_factory=list)
 
     def processes(self) -> list[psutil.Process]:
@@ -80,12 +81,13 @@ def alive() -> dict[str, float]:
 @contextmanager
 def another_node() -> Iterator[Node]:
     """A second node of the connected cluster with three CPUs."""
-    before = len(alive())
+    before = set(alive())  # those of earlier tests too, that are gone and not known to be
     with node(ray.get_runtime_context().gcs_address, 3) as joined:
         end = time.monotonic() + JOIN_SECONDS
-        while len(alive()) == before:
+        while not (new := set(alive()) - before):
             assert time.monotonic() < end, "the node did not join"
             time.sleep(0.2)
+        (joined.node_id,) = new
         yield joined
 
 

@@ -20,7 +20,7 @@ from openal_ray.shard import Settings
 from openal_ray.training.job import Epoch, Job
 from openal_ray.training.loop import NoKeeper, train
 from openal_ray.training.team import Team
-from tests.cluster.nodes import alive, another_node, reclaim
+from tests.cluster.nodes import another_node, reclaim
 from tests.training.jobs import same
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
@@ -88,13 +88,12 @@ def test_a_training_has_as_many_workers_as_there_is_room_for(followed: Callable[
 def test_training_goes_on_without_a_node_that_is_gone_or_going(followed: Callable[..., Followed], end: str) -> None:
     with another_node() as second:
         mine = followed(cpus_per_worker=3)  # of this machine's four CPUs: one worker a node
-        (joined,) = [node for node, cpus in alive().items() if cpus == 3]
         taken: list[int] = []
 
         def take_away(epoch: Epoch) -> None:
             if mine.sizes[-1] == 2 and epoch.epoch >= 10 and not taken:
                 taken.append(epoch.epoch)
-                second.signal(signal.SIGKILL) if end == "lost" else reclaim(joined, seconds=5)
+                second.signal(signal.SIGKILL) if end == "lost" else reclaim(second.node_id, seconds=5)
 
         assert mine.fit(take_away)
         assert taken and mine.sizes[-2:] == [2, 1]
