@@ -233,7 +233,7 @@ class Train(Section):
 
 
 WHERE_IT_TRAINS = ("workers", "at_once", "mode", "retries", "gpus_per_worker")
-"""Keys of `train` on which the weights do not depend."""
+"""Keys of `train` on which the weights do not depend, but for how another processor rounds."""
 
 
 class Tune(Section):

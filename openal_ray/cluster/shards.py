@@ -228,7 +228,7 @@ class RayShards:
         for number in self._crew.leaving():
             self._lose(number, None, work)
         useful = len(self._crew.ready) + work.agenda.movable
-        self._share.ask(useful)
+        self._share.ask(useful, again=True)
         self._crew.follow(useful)
 
     def _feed(self, work: _Work) -> None:

@@ -45,14 +45,14 @@ class Share:
         there = room(nodes(), self._shard | {"memory": SHARD_BYTES}, self.beside)
         return max(self.fewest, min(self.most, there))
 
-    def ask(self, useful: int) -> None:
+    def ask(self, useful: int, again: bool = False) -> None:
         """Asks the autoscaler for as many shards as would have something to do; holds until `withdraw`.
 
-        To be asked again now and then: once a training has run, Ray Train's coordinator takes back all other requests.
+        again  quietly; for once a training has run, Ray Train's coordinator takes back all requests but its own
         """
         wanted = min(self.most, useful)
         if self.grows and self.elastic and wanted > self.limit():
-            log.debug("asking the autoscaler for room for %d shards", wanted)
+            log.log(logging.DEBUG if again else logging.INFO, "asking the autoscaler for room for %d shards", wanted)
             beside = [each for other in self.beside for each in request(1, other)]
             request_resources(bundles=request(wanted, self._shard) + beside)
 
