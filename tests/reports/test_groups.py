@@ -29,6 +29,18 @@ def test_seeds_of_a_strategy_on_a_data_set_belong_together(make_run: MakeRun) ->
     ]
 
 
+def test_seeds_that_trained_on_other_numbers_of_workers_are_averaged(make_run: MakeRun) -> None:
+    folders = [
+        make_run("badge", seed=0, folder="a", config={"train": {"workers": 1, "micro_batches": 4}}),
+        make_run("badge", seed=1, folder="b", config={"train": {"workers": [1, 4], "micro_batches": 4}}),
+        make_run("badge", seed=0, folder="c", config={"train": {"workers": 1, "micro_batches": 1}}),
+    ]
+    assert [(each.setting, each.seeds) for each in group(load(folders))] == [
+        ("train.micro_batches=4", (0, 1)),
+        ("train.micro_batches=1", (0,)),
+    ]
+
+
 def test_seeds_that_take_anothers_hyper_parameters_are_averaged_with_it(make_run: MakeRun) -> None:
     search = {"trials": 50, "reuse_from": None}
     first = make_run("badge", seed=0, folder="a", config={"tune": search})
